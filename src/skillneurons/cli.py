@@ -1,0 +1,214 @@
+"""The command line: a thin skin over the public face.
+
+    skillneurons demo                                   the whole story on the embedded miniature, offline
+    skillneurons find MODEL TASK --trials 5 --out runs/sst2
+    skillneurons inspect MODEL                          where the neurons are, how many, what scoring will cost
+
+Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional
+
+from .errors import SkillNeuronsError
+from .progress import quiet, say
+from .tuning.config import PRESETS, TuneConfig
+
+if TYPE_CHECKING:
+    from .models import Backbone
+
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+@dataclass(frozen=True)
+class Find:
+    """Find the skill neurons of a model for a task."""
+
+    model: Positional[str]
+    """Hub id, local folder, or miniature."""
+    task: Positional[str]
+    """Name in the catalogue, miniature/NAME, or path of a task file."""
+    out: Path | None = None
+    """Folder of the run; without it runs/TASK. The same command goes on with it after a kill."""
+    preset: Literal["paper", "quick"] = "paper"
+    """Where the other options start from: the paper's, or minutes on two cores."""
+    config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
+    device: str = "auto"
+    """Where to run: auto, cpu, cuda, cuda:1 ..."""
+    dtype: Dtype = "float32"
+    """Number format of the model; statistics are kept in float32 and float64."""
+    random_weights: bool = False
+    """The same model with weights drawn anew from its configuration."""
+    sites: str | None = None
+    """The down-projections' path with {layer}, for a model whose FFNs are not found."""
+    quiet: bool = False
+    """No progress and no remarks."""
+
+    def run(self) -> None:
+        """Find, then show."""
+        from .finding import find
+        from .tasks import load_task
+
+        task = load_task(self.task)
+        model = _model(self.model, self.device, self.dtype, self.random_weights, self.sites)
+        out = self.out or Path("runs") / task.name
+        say(f"{model.name}: {model.layers} layers, {model.neurons} neurons. {task.name}: {_sizes(task.sizes)}.")
+        skill = find(model, task, config=self.config, out=out)
+        _show(skill.about)
+        _console().print(f"\nEverything is kept in {out} (run.json, neurons.parquet, a file a trial).", highlight=False)
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show where a model's neurons are, how many, and what scoring will cost in memory."""
+
+    model: Positional[str]
+    """Hub id, local folder, or miniature."""
+    positions: int = 127
+    """Prompt tokens."""
+    labels: int = 2
+    """Labels of the task."""
+    subtasks: int = 1
+    """Binary splits of the labels: 1 for two labels, else by default one a label."""
+    device: str = "auto"
+    """Where to run."""
+    dtype: Dtype = "float32"
+    """Number format of the model."""
+    sites: str | None = None
+    """The down-projections' path with {layer}, for a model whose FFNs are not found."""
+
+    def run(self) -> None:
+        """Load the model and print its sites."""
+        from rich.table import Table
+
+        from .finding import scoring_bytes
+
+        model = _model(self.model, self.device, self.dtype, False, self.sites)
+        console = _console()
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in model.model.parameters())
+        grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        grid.add_column("layer", justify="right")
+        grid.add_column("neurons", justify="right")
+        grid.add_column("they are the input of")
+        for site in model.sites:
+            grid.add_row(str(site.layer), str(site.width), site.path)
+        console.print(f"{model.name}: {type(model.model).__name__}, {model.kind}", style="bold")
+        console.print(grid)
+        kept = scoring_bytes(model.widths, self.positions, self.labels, self.subtasks)
+        longest = "no bound" if model.longest is None else str(model.longest)
+        facts = {
+            "neurons": f"{model.neurons} in {model.layers} layers",
+            "longest sequence": f"{longest} (prompt and input together)",
+            "embedding": f"{model.embedding_size} wide, entries of {model.embedding_scale:.3g} (root mean square)",
+            "weights": _bytes(weights),
+            "scoring": f"{_bytes(kept)} of statistics with {self.positions} positions, {self.labels} labels, "
+            f"{self.subtasks} subtask{'s' if self.subtasks > 1 else ''}, whatever the number of samples",
+        }
+        for name, fact in facts.items():
+            console.print(f"{name:>17}  {fact}", highlight=False)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Find the skill neurons of the embedded miniature on its three sentiment tasks: offline, a minute or two."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the runs; an earlier demo there is replaced."""
+    quiet: bool = False
+    """No progress and no remarks."""
+
+    def run(self) -> None:
+        """Find on each task, then show."""
+        import shutil
+
+        from .finding import find
+        from .models import load_model
+        from .tasks import load_task
+
+        console = _console()
+        model = load_model("miniature")
+        for name in ("films", "products", "messages"):
+            task = load_task(f"miniature/{name}")
+            folder = self.out / name
+            if (folder / "run.json").exists():
+                shutil.rmtree(folder)
+            say(f"{name}: {_sizes(task.sizes)}, for example: {task.train.rows[0][task.text[0]]!r}")
+            skill = find(model, task, config=DEMO, out=folder)
+            _show(skill.about)
+            console.print()
+        console.print(f"The runs are kept in {self.out}. Next, with a model and a task of yours:", highlight=False)
+        console.print("  skillneurons find MODEL TASK --preset quick --trials 3 --out runs/mine", highlight=False)
+
+
+DEMO = TuneConfig.preset("quick", trials=3, positions=16, steps=300, evaluate_every=50)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command = _parse(given)
+        quiet(getattr(command, "quiet", False))
+        command.run()
+    except SkillNeuronsError as error:
+        Console(stderr=True, highlight=False).print(f"skillneurons: {error}", markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        print("\nskillneurons: stopped; the same command goes on where this one was.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _parse(arguments: list[str]) -> Find | Inspect | Demo:
+    named = [after for before, after in zip(arguments, arguments[1:], strict=False) if before == "--preset"]
+    named += [word.removeprefix("--preset=") for word in arguments if word.startswith("--preset=")]
+    preset = named[-1] if named and named[-1] in PRESETS else "paper"
+    find = Find(tyro.MISSING, tyro.MISSING, config=TuneConfig.preset(preset))
+    commands = (
+        Annotated[Demo, tyro.conf.subcommand("demo")]
+        | Annotated[Find, tyro.conf.subcommand("find", default=find)]
+        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    )
+    return tyro.cli(commands, args=arguments, prog="skillneurons", description=__doc__)
+
+
+def _model(name: str, device: str, dtype: str, random_weights: bool, sites: str | None) -> Backbone:
+    from .models import load_model
+
+    return load_model(name, device=device, dtype=dtype, random_weights=random_weights, sites=sites)
+
+
+def _show(about: dict[str, object]) -> None:
+    from .finding import screen
+
+    console = _console()
+    console.print()
+    console.print(screen(about))
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in sizes.items())
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

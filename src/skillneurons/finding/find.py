@@ -1,0 +1,164 @@
+"""Find the skill neurons of a model for a task: tune, score, rank, test.
+
+skill = find(model, task, trials=5)
+skill = find(model, task, preset="quick", trials=3, out="runs/sst2")    # written as it goes; goes on after a kill
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..files import digest
+from ..models import Backbone
+from ..progress import say
+from ..tasks import Task
+from ..tuning import Inputs, Prompt, TuneConfig, limited, trials, tune_trial
+from .measure import measure
+from .ranking import TrialBest, rank, reduce_trial
+from .run import FORMAT, Run
+from .score import TrialScores, score_trial
+from .skill import SkillNeurons, plan_of
+
+
+def find(
+    model: Backbone,
+    task: Task,
+    *,
+    config: TuneConfig | None = None,
+    preset: str = "paper",
+    out: str | Path | None = None,
+    **options: Any,
+) -> SkillNeurons:
+    """Find the skill neurons of `model` for `task`.
+
+    Options are those of `TuneConfig` (`trials`, `positions`, `steps`, `seed` ...), on top of a `preset`; `config`
+    gives them all at once. With `out` every finished step is kept there: the same call goes on where a killed one
+    stopped, and returns at once where the run is whole. Raises `SkillNeuronsError` where `out` holds another run.
+    """
+    config = config or TuneConfig.preset(preset, **options)
+    task = limited(task, config)
+    about = _about(model, task, config)
+    run = None if out is None else Run(Path(out))
+    if run is not None:
+        run.begin(plan_of(about))
+        if run.finished:
+            say(f"{run.folder} holds this run already, finished.")
+            return SkillNeurons.load(run.folder)
+    log: dict[str, Any] = {"environment": _environment(model), "seconds": {}}
+    prompts: list[Prompt] = []
+    scores: list[TrialScores] = []
+    best: list[TrialBest] = []
+    for trial in range(about["trials"]):
+        prompt, own = _trial(model, task, config, trial, about["identity"], run, prompts, log)
+        prompts.append(prompt)
+        scores.append(own)
+        best.append(reduce_trial(own))
+    names = [subtask.name for subtask in task.subtasks]
+    table = rank(best, model.widths, names, task.name, config.seed)
+    inputs = [Inputs(model, task, prompt.positions, prompt.input_limit) for prompt in prompts]
+    with _timed(log, "test"):
+        results = measure(inputs, prompts, scores, table.to_pandas(), config.seed)
+    about |= {
+        "positions": prompts[0].positions,
+        "words": {word.label: word.form for word in inputs[0].words},
+        "cut": {split: inputs[0].tokens(split).cut for split in ("train", "dev", "test")},
+        "totals": scores[0].totals.tolist(),
+        "tuning": [prompt.record() for prompt in prompts],
+        "results": results,
+    }
+    skill = SkillNeurons(about, table, prompts, scores, log, task)
+    if run is None:
+        return skill
+    skill.save(run.folder)
+    return SkillNeurons.load(run.folder)
+
+
+def _trial(
+    model: Backbone, task: Task, config: TuneConfig, trial: int, identity: str, run: Run | None,
+    earlier: list[Prompt], log: dict[str, Any],
+) -> tuple[Prompt, TrialScores]:  # fmt: skip
+    """One trial, from its file where that is whole."""
+    if run is not None and (kept := run.read_trial(trial, identity)) is not None:
+        return kept
+    lr = earlier[0].lr if earlier else None
+    checkpoint = None if run is None else run.checkpoint(trial)
+    with _timed(log, f"trial {trial}: tuning"):
+        prompt = tune_trial(model, task, config, trial, lr, checkpoint, identity)
+    with _timed(log, f"trial {trial}: scoring"):
+        inputs = Inputs(model, task, prompt.positions, prompt.input_limit)
+        scores = score_trial(inputs, prompt, f"/{trials(task, config)}")
+    if run is None:
+        return prompt, scores
+    run.write_trial(trial, identity, prompt, scores)
+    written = run.read_trial(trial, identity)
+    assert written is not None
+    return written
+
+
+def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
+    """What is known before any work; the same for the same work."""
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "version": __version__,
+        "model": model.name,
+        "task": task.name,
+        "kind": task.kind,
+        "trials": trials(task, config),
+        "labels": list(task.labels),
+        "majority": task.majority("test"),
+        "sizes": dict(task.sizes),
+        "subtasks": [
+            {"name": own.name, "positive": list(own.positive), "negative": list(own.negative)} for own in task.subtasks
+        ],
+        "layers": list(model.widths),
+        "config": config.model_dump(),
+        "source": {
+            "model": os.path.abspath(model.name) if Path(model.name).exists() else model.name,
+            "random_weights": model.random,
+            "dtype": str(model.model.dtype).removeprefix("torch."),
+            "task": task.source,
+        },
+        "fingerprints": {
+            "model": model.fingerprint,
+            "data": task.fingerprint,
+            "split": task.split_fingerprint,
+            "code": _code(),
+        },
+    }
+    return about | {"identity": digest(repr(plan_of(about)))}
+
+
+def _code() -> str:
+    """A hash of this package's own source."""
+    root = Path(__file__).parents[1]
+    return digest(*(part for path in sorted(root.rglob("*.py")) for part in (path.name, path.read_bytes())))
+
+
+def _environment(model: Backbone) -> dict[str, Any]:
+    packages = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn", "safetensors")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+@contextmanager
+def _timed(log: dict[str, Any], what: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    log["seconds"][what] = float(np.round(time.perf_counter() - began, 2))

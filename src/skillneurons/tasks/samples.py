@@ -1,0 +1,163 @@
+"""From what was opened to checked splits: columns, texts, labels and sizes, with every problem told at once.
+
+    found = []
+    splits = checked(spec, opened, keep=(), found=found)     # {"train": Split, "dev": Split, "test": Split}
+
+Labels may be strings, integers (1 stands for "1" in [words]) or a hub dataset's named classes. Rows are counted
+from 1 in messages, headers not counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ..files import digest
+from .sources import missing_columns
+from .split import LABEL, Split, hold_out
+from .taskfile import Spec, unknown
+
+if TYPE_CHECKING:
+    import datasets
+
+_SHOWN = 5  # unknown labels told one by one
+
+
+def checked(
+    spec: Spec, opened: Mapping[str, datasets.Dataset], found: list[str], keep: Sequence[str] = ()
+) -> dict[str, Split]:
+    """The splits of a task, `train`, `dev` and `test`; what is wrong goes to `found`, one line each.
+
+    Where `test` was not opened, and then where `dev` was not, 20 % of what is left of train are set apart, at random by
+    the task's seed. `keep` keeps the rows of these labels. Without a problem in `found` all three are there.
+    """
+    found.extend(f"data.keep: {unknown('label', label, spec.words)}" for label in keep if label not in spec.words)
+    splits = {}
+    for name, rows in opened.items():
+        split = _split(spec, rows, keep, name, found)
+        if split is not None:
+            splits[name] = split
+    for name, split in splits.items():
+        found.extend(lacking(spec.labels, name, split))
+    if found:
+        return splits
+    for name, seed in (("test", (spec.seed, 1)), ("dev", (spec.seed,))):
+        if name not in splits:
+            rest, held = hold_out(len(splits["train"]), seed)
+            splits[name], splits["train"] = splits["train"].take(held), splits["train"].take(rest)
+            if lines := lacking(spec.labels, name, splits[name]) + lacking(spec.labels, "train", splits["train"]):
+                found.extend(f"{line}, after 20 % of train were set apart as {name}" for line in lines)
+                break
+    return splits
+
+
+def _split(spec: Spec, rows: datasets.Dataset, keep: Sequence[str], name: str, found: list[str]) -> Split | None:
+    before = len(found)
+    if lines := missing_columns(spec, rows.column_names, name):
+        found.extend(lines)
+        return None
+    codes, kept = _codes(spec, rows, keep, name, found)
+    for column in spec.text:
+        kind = rows.data.schema.field(column).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            found.append(f"{name}: column {column!r} holds {kind}, not text")
+            continue
+        missing = rows.data.column(column).is_null().to_numpy() & kept
+        if missing.any():
+            found.append(f"{name}: {_where(int(missing.sum()), int(missing.argmax()))} no text in {column!r}")
+    if len(found) > before:
+        return None
+    key = digest(rows._fingerprint, *spec.text, spec.label)
+    plain = rows.select_columns(list(spec.text)).add_column(LABEL, codes, new_fingerprint=key)
+    split = Split(plain)
+    return split if kept.all() else split.take(np.flatnonzero(kept))
+
+
+def _codes(
+    spec: Spec, rows: datasets.Dataset, keep: Sequence[str], name: str, found: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The labels [rows] as indices into the task's labels, and which rows [rows] are kept."""
+    labels = _names(spec, rows)
+    everything = np.ones(len(rows), np.bool_)
+    if labels is None:
+        found.append(f"{name}: column {spec.label!r} holds {rows.features[spec.label]}, not labels")
+        return np.zeros(len(rows), np.int64), everything
+    kept = pc.is_in(labels, value_set=pa.array(keep, pa.string())).to_numpy() if keep else everything
+    codes = pc.index_in(labels, value_set=pa.array(spec.labels, pa.string()))
+    none = labels.is_null().to_numpy() & kept
+    if none.any():
+        found.append(
+            f"{name}: {_where(int(none.sum()), int(none.argmax()))} no label; leave them out, or name a split that has its labels"
+        )
+    strange = codes.is_null().to_numpy() & kept & ~none
+    if strange.any():
+        found.extend(_strange(spec, name, labels, strange))
+    return codes.fill_null(0).to_numpy().astype(np.int64), kept
+
+
+def _names(spec: Spec, rows: datasets.Dataset) -> pa.ChunkedArray | None:
+    """The labels as strings, null where there is none (-1 too, unless [words] has it); None where they cannot be."""
+    column = rows.data.column(spec.label)
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return column.cast(pa.string())
+    if pa.types.is_floating(kind):
+        column = pc.if_else(pc.is_nan(column), None, column)
+        try:
+            column = column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return column.cast(pa.string())
+    elif not pa.types.is_integer(kind):
+        return None
+    column = column.cast(pa.int64())
+    classes = getattr(rows.features[spec.label], "names", None)
+    if classes and not set(spec.words) <= {str(number) for number in range(len(classes))}:
+        column = pc.if_else(pc.less(column, 0), None, column)
+        return pc.take(pa.array(classes, pa.string()), column)
+    if "-1" not in spec.words:
+        column = pc.if_else(pc.equal(column, -1), None, column)
+    return column.cast(pa.string())
+
+
+def _strange(spec: Spec, name: str, labels: pa.ChunkedArray, strange: NDArray[np.bool_]) -> list[str]:
+    """A line for each label that has no label word, the commonest first."""
+    numbers = np.flatnonzero(strange)
+    names = labels.take(numbers).to_pylist()
+    first = dict(zip(reversed(names), reversed(numbers.tolist()), strict=True))
+    lines = [
+        f"{name}: {unknown('label', label, spec.words)}; {_where(count, first[label])} it. "
+        "Give it a word in [words], or list the labels you want in data.keep"
+        for label, count in Counter(names).most_common(_SHOWN)
+    ]
+    if len(first) > _SHOWN:
+        lines.append(f"{name}: {len(first) - _SHOWN} more labels without a word; is {spec.label!r} the right column?")
+    return lines
+
+
+def lacking(labels: Sequence[str], name: str, split: Split) -> list[str]:
+    """What a split needs and does not have: samples at all, and for train and dev some of every label."""
+    if not len(split):
+        return [f"{name} is empty: a split needs samples"]
+    counts = np.bincount(split.labels, minlength=len(labels))
+    there = [label for label, count in zip(labels, counts, strict=True) if count]
+    if name == "test" or len(there) == len(labels):
+        return []
+    absent = [label for label, count in zip(labels, counts, strict=True) if not count]
+    only = f" (all are {there[0]!r})" if len(there) == 1 else ""
+    return [f"{name} has no sample of {', '.join(map(repr, absent))}{only}: it needs some of every label in [words]"]
+
+
+def _where(count: int, first: int) -> str:
+    """`row 17 has`, or `3 rows (the first is row 17) have`; `first` counts from 0."""
+    return f"row {first + 1} has" if count == 1 else f"{count} rows (the first is row {first + 1}) have"

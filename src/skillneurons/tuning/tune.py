@@ -1,0 +1,114 @@
+"""Prompts for a task: one a trial.
+
+prompts = tune(model, task, trials=5)
+prompts = tune(model, task, preset="quick", trials=3, lr="auto")
+prompts = tune(model, task, prompt="random")            # untuned
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import SkillNeuronsError
+from ..models import Backbone
+from ..progress import progress, say
+from ..tasks import Task
+from .config import TuneConfig
+from .evaluate import evaluate_inputs
+from .inputs import Inputs
+from .prompt import Prompt, embed_words, hard_prompts, initial
+from .train import losses, train
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+RATE_STEPS = 24
+
+
+def tune(
+    model: Backbone, task: Task, *, config: TuneConfig | None = None, preset: str = "paper", **options: Any
+) -> list[Prompt]:
+    """Tune (or draw, or read) one prompt for each trial.
+
+    Options are those of `TuneConfig`; `config` gives them all at once.
+    """
+    config = config or TuneConfig.preset(preset, **options)
+    task = limited(task, config)
+    prompts: list[Prompt] = []
+    for trial in range(trials(task, config)):
+        lr = prompts[0].lr if prompts else None
+        prompts.append(tune_trial(model, task, config, trial, lr))
+    return prompts
+
+
+def limited(task: Task, config: TuneConfig) -> Task:
+    """The task with no more samples than the configuration allows."""
+    return task.limited(train=config.train_limit, dev=config.dev_limit, test=config.test_limit)
+
+
+def trials(task: Task, config: TuneConfig) -> int:
+    """The number of trials: as configured, but no more than there are hard prompts, which are alike in every trial."""
+    return min(config.trials, len(hard_prompts(task))) if config.prompt == "hard" else config.trials
+
+
+def tune_trial(
+    model: Backbone,
+    task: Task,
+    config: TuneConfig,
+    trial: int,
+    lr: float | None = None,
+    checkpoint: Path | None = None,
+    identity: str = "",
+) -> Prompt:
+    """One trial's prompt; `task` is already limited, `lr` is a rate that an earlier trial found."""
+    if config.prompt == "hard":
+        text = hard_prompts(task)[trial]
+        return _untuned(model, task, config, trial, embed_words(model, text), text)
+    if config.prompt == "random":
+        return _untuned(model, task, config, trial, initial(model, config, trial))
+    inputs = Inputs(model, task, config.positions, config.input_limit)
+    if config.lr != "auto":
+        lr = config.lr
+    elif lr is None:
+        lr = choose_rate(inputs, config)
+    prompt = train(inputs, config, trial, lr, checkpoint, identity)
+    if not prompt.worth_ranking:
+        say(_doubt(prompt), style="yellow")
+    return prompt
+
+
+def choose_rate(inputs: Inputs, config: TuneConfig) -> float:
+    """The rate of `RATES` with the lowest loss at the end of a few steps, from the first trial's start."""
+    ends: dict[float, float] = {}
+    with progress("finding a learning rate", len(RATES), "rates") as advance:
+        for rate in RATES:
+            seen = losses(inputs, config, 0, rate, RATE_STEPS)
+            end = float(np.mean(seen[RATE_STEPS // 2 :]))
+            ends[rate] = end if np.isfinite(end) else float("inf")
+            advance(1)
+    if not np.isfinite(min(ends.values())):
+        raise SkillNeuronsError(f"no learning rate of {RATES} gives a finite loss; try --dtype float32, or set --lr.")
+    best = min(ends, key=lambda rate: ends[rate])
+    say(
+        f"learning rate {best:g} (loss after {RATE_STEPS} steps: {', '.join(f'{r:g}: {e:.3f}' for r, e in ends.items())})"
+    )
+    return best
+
+
+def _untuned(
+    model: Backbone, task: Task, config: TuneConfig, trial: int, embedding: Tensor, text: str | None = None
+) -> Prompt:
+    inputs = Inputs(model, task, embedding.shape[0], config.input_limit)
+    found = evaluate_inputs(inputs, embedding, "dev", f"trial {trial + 1}: dev")
+    majority = float(np.bincount(found.labels).max() / len(found.labels))
+    return Prompt(embedding, config.prompt, trial, found.accuracy, majority, len(found.labels), inputs.limit, text=text)
+
+
+def _doubt(prompt: Prompt) -> str:
+    return (
+        f"trial {prompt.trial + 1}: the prompt did not beat the majority label by a margin worth ranking on (dev accuracy "
+        f"{prompt.accuracy:.3f}, majority {prompt.majority:.3f}, {prompt.samples} samples). Its ranking says little about "
+        "the task: try --lr auto, more --steps, or other label words."
+    )

@@ -1,0 +1,142 @@
+"""The documentation is true: its Python runs as written, its commands and options exist, its links lead somewhere.
+
+A Python block that is not run says why in a comment just before it: `<!-- not run: needs the hub -->`.
+"""
+
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```\s*$", re.S | re.M)
+NOT_RUN = re.compile(r"<!-- not run: \S.*-->\s*\Z")
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(<?([^)>\s]+)>?[^)]*\)")
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its text, the line of its first line, whether it is to run."""
+
+    language: str
+    text: str
+    line: int
+    runs: bool
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The fenced blocks of a page's text."""
+    for found in FENCE.finditer(page):
+        indent = len(found["indent"])
+        text = "".join(line[indent:] for line in found["text"].splitlines(keepends=True))
+        runs = found["language"] == "python" and not NOT_RUN.search(page[: found.start()])
+        yield Block(found["language"], text, page.count("\n", 0, found.start()) + 2, runs)
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def sessions() -> list[list[str]]:
+    """The words of every `$ ...` line in the pages' console blocks."""
+    lines = [line for page in PAGES for block in blocks(read(page)) if block.language == "console"
+             for line in block.text.replace("\\\n", " ").splitlines()]  # fmt: skip
+    return [shlex.split(line[2:], comments=True) for line in lines if line.startswith("$ ")]
+
+
+def test_blocks_are_told_apart() -> None:
+    page = "```python\na\n```\n\n<!-- not run: slow -->\n```python\nb\n```\n- x\n\n  ```console\n  $ c\n  ```\n"
+    assert list(blocks(page)) == [
+        Block("python", "a\n", 2, True),
+        Block("python", "b\n", 7, False),
+        Block("console", "$ c\n", 12, False),
+    ]
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder of its own to work in, and no way out of this machine."""
+
+    def refuse(*_args: Any) -> None:
+        raise AssertionError("the documentation's code reaches for the network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKILLNEURONS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(block.runs for block in blocks(read(page)))], ids=lambda page: page.stem
+)
+@pytest.mark.usefixtures("offline")
+def test_python_runs_as_written(page: Path) -> None:
+    names: dict[str, Any] = {"__name__": page.stem}
+    for block in blocks(read(page)):
+        if block.runs:
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), names)
+
+
+@cache
+def options(command: str) -> frozenset[str]:
+    """The options that `skillneurons COMMAND --help` lists."""
+    program = Path(sys.executable).with_name("skillneurons")
+    done = subprocess.run([program, command, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"no such command: {command}\n{done.stderr}"
+    return frozenset(re.findall(r"--[a-z][\w-]*", done.stdout))
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in sessions() if words[0] == "skillneurons"], ids=lambda words: " ".join(words[:3])
+)
+def test_commands_and_options_exist(words: list[str]) -> None:
+    named = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
+    assert named <= options(words[1]), named - options(words[1])
+
+
+def test_every_option_is_on_the_page_of_the_command_line() -> None:
+    page = read(ROOT / "docs" / "command-line.md")
+    for command in ("demo", "find", "inspect"):
+        assert f"skillneurons {command}" in page
+        missing = {option for option in options(command) if f"`{option}" not in page}
+        assert not missing, f"{command}: {missing}"
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", read(ROOT / "Makefile"), re.M))
+    named = {words[1] for words in sessions() if words[0] == "make"}
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+def anchors(page: str) -> set[str]:
+    """The ids of a page's headings, as the documentation's builder makes them."""
+    from markdown.extensions.toc import slugify
+
+    prose = FENCE.sub("", page)
+    return {slugify(re.sub(r"[`*]", "", title), "-") for title in re.findall(r"^#+ +(.+?) *$", prose, re.M)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", read(page))
+    for target in LINK.findall(text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(read(file)), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    configuration = read(ROOT / "mkdocs.yml")
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f": {page.name}" not in configuration] == []
