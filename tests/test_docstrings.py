@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,17 @@ def described(owner: str, thing: Any) -> Iterator[tuple[str, Any]]:
                 member = member.__func__
             if isinstance(member, property):
                 member = member.fget
+            if isinstance(member, cached_property):
+                member = member.func
             if not name.startswith("_") and inspect.isfunction(member):
                 yield f"{owner}.{name}", member
 
 
 def documented(name: str, thing: Any) -> bool:
     """Whether someone wrote the docstring: not inherited, nor the signature that dataclasses put there."""
-    text = vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
-    return bool(text and text.strip()) and not (inspect.isclass(thing) and text.startswith(f"{thing.__name__}("))
+    text: str = (vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__) or ""
+    generated = inspect.isclass(thing) and text.startswith(f"{thing.__name__}(")
+    return bool(text.strip()) and not generated
 
 
 def says_shapes(thing: Any) -> bool:

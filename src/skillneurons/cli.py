@@ -10,8 +10,9 @@ Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after C
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -163,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True, highlight=False).print(f"skillneurons: {error}", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        print("\nskillneurons: stopped; the same command goes on where this one was.", file=sys.stderr)
+        Console(stderr=True).print("\nskillneurons: stopped; the same command goes on where this one was.")
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -172,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> Find | Inspect | Demo:
-    named = [after for before, after in zip(arguments, arguments[1:], strict=False) if before == "--preset"]
+    named = [after for before, after in pairwise(arguments) if before == "--preset"]
     named += [word.removeprefix("--preset=") for word in arguments if word.startswith("--preset=")]
     preset = named[-1] if named and named[-1] in PRESETS else "paper"
     find = Find(tyro.MISSING, tyro.MISSING, config=TuneConfig.preset(preset))
@@ -202,7 +203,7 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
-def _sizes(sizes: dict[str, int]) -> str:
+def _sizes(sizes: Mapping[Literal["train", "dev", "test"], int]) -> str:
     return ", ".join(f"{count} {split}" for split, count in sizes.items())
 
 

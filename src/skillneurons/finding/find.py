@@ -6,7 +6,6 @@ skill = find(model, task, preset="quick", trials=3, out="runs/sst2")    # writte
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import __version__
 from ..files import digest
 from ..models import Backbone
 from ..progress import say
@@ -110,7 +108,7 @@ def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
     """What is known before any work; the same for the same work."""
     about: dict[str, Any] = {
         "format": FORMAT,
-        "version": __version__,
+        "version": version("skillneurons"),
         "model": model.name,
         "task": task.name,
         "kind": task.kind,
@@ -124,7 +122,7 @@ def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
         "layers": list(model.widths),
         "config": config.model_dump(),
         "source": {
-            "model": os.path.abspath(model.name) if Path(model.name).exists() else model.name,
+            "model": str(Path(model.name).resolve()) if Path(model.name).exists() else model.name,
             "random_weights": model.random,
             "dtype": str(model.model.dtype).removeprefix("torch."),
             "task": task.source,

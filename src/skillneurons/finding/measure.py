@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.stats import bootstrap
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -55,17 +55,10 @@ def top_spots(table: pd.DataFrame, subtasks: Sequence[str], trial: int, count: i
     spots = []
     for index, name in enumerate(subtasks):
         best = table[(table["subtask"] == name) & (table["rank"] <= count)].sort_values("rank")
-        for row in best.itertuples():
-            spots.append(
-                Spot(
-                    index,
-                    int(row.layer),
-                    int(row.neuron),
-                    int(row.position[trial]),
-                    int(row.sign[trial]),
-                    float(row.predictivity),
-                )
-            )
+        for row in best.to_dict("records"):
+            read = (row["layer"], row["neuron"], row["position"][trial], row["sign"][trial])
+            layer, neuron, position, sign = (int(value) for value in read)
+            spots.append(Spot(index, layer, neuron, position, sign, float(row["predictivity"])))
     return spots
 
 
@@ -92,7 +85,8 @@ def read_spots(
     def watch(layer: int, activations: Tensor) -> None:
         if layer in where:
             position, neuron = where[layer]
-            kept[np.ix_(chosen, by_layer[layer])] = activations[:, place][:, position, neuron].float().cpu().numpy()
+            values = activations[:, place][:, position, neuron].float().cpu().numpy()
+            kept[np.ix_(chosen, np.array(by_layer[layer]))] = values
 
     with progress(label, len(kept), "samples") as advance, model.observe(watch):
         for chosen in inputs.by_length(split):
@@ -114,8 +108,8 @@ def measure(
     names = [subtask.name for subtask in task.subtasks]
     sides = subtask_sides(task)
     labels = inputs[0].labels("test")
-    right = []  # trial, sample, spot
-    prompt_right = []
+    right: list[Bool[np.ndarray, "sample spot"]] = []
+    prompt_right: list[Bool[np.ndarray, " sample"]] = []
     regressions: list[float] = []
     for own, prompt, trial_scores in zip(inputs, prompts, scores, strict=True):
         index = len(right)
@@ -126,7 +120,7 @@ def measure(
         positive = np.stack([sides[spot.subtask, 1][labels] for spot in spots], axis=1).astype(bool)
         told = (test.activations > baseline) == (np.array([spot.sign for spot in spots]) > 0)
         right.append(told == positive)
-        prompt_right.append(test.predicted == labels)
+        prompt_right.append(np.equal(test.predicted, labels))
         if not task.binary:
             first = [
                 place for place, spot in enumerate(spots) if place == 0 or spot.subtask != spots[place - 1].subtask

@@ -86,7 +86,7 @@ def ordered(
 
 
 def in_turn(orders: Sequence[Sequence[int] | np.ndarray]) -> list[tuple[int, int]]:
-    """Merge orders of the same things by taking the next unseen one of each in turn: pairs (which order, which thing)."""
+    """Merge orders of the same things, the next unseen one of each in turn: pairs (which order, which thing)."""
     seen: set[int] = set()
     merged: list[tuple[int, int]] = []
     waiting = [iter(order) for order in orders]

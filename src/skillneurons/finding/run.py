@@ -84,8 +84,8 @@ class Run:
                 differ = [key for key in plan if held.get(key) != plan[key]]
                 if differ:
                     raise SkillNeuronsError(
-                        f"{self.folder} holds another run: it differs in {_differences(held, plan, differ)}. Choose another "
-                        "--out, or remove the folder."
+                        f"{self.folder} holds another run: it differs in {_differences(held, plan, differ)}. Choose "
+                        "another --out, or remove the folder."
                     )
                 return
         write_json(path, plan)
@@ -178,8 +178,8 @@ def _foreign(path: Path) -> SkillNeuronsError:
 
 def _other_version(path: Path, found: object) -> SkillNeuronsError:
     return SkillNeuronsError(
-        f"{path} is of format {found}, this version of skillneurons reads format {FORMAT}. Use the version that wrote it, "
-        "or run `find` again into another --out."
+        f"{path} is of format {found}, this version of skillneurons reads format {FORMAT}. Use the version that wrote "
+        "it, or run `find` again into another --out."
     )
 
 

@@ -133,11 +133,11 @@ def subtask_sides(task: Task) -> Int[np.ndarray, "subtask 2 class"]:
 
 def _sweep(inputs: Inputs, split: SplitName, prompt: Tensor, statistic: Means | Counts, label: str) -> None:
     model = inputs.backbone
-    labels = torch.from_numpy(inputs.labels(split)).to(model.device)
+    labels = inputs.labels(split)
     with progress(label, len(labels), "samples") as advance, model.observe(statistic):
         for chosen in inputs.by_length(split):
             batch = inputs.batch(split, chosen, prompt)
-            statistic.begin(batch, labels[torch.from_numpy(chosen).to(labels.device)])
+            statistic.begin(batch, torch.from_numpy(labels[chosen]).to(model.device))
             model.read(batch)
             advance(len(chosen))
 
@@ -148,6 +148,6 @@ def _refuse_empty(task: Task, sides: Mapping[str, Int[np.ndarray, "subtask 2"]])
             if not (negative and positive):
                 side = subtask.negative if not negative else subtask.positive
                 raise SkillNeuronsError(
-                    f"both sides of a subtask need samples; {split} of {task.name} has none labelled {' or '.join(side)} "
-                    f"(subtask {subtask.name}). Raise --{split}-limit, or give more data."
+                    f"both sides of a subtask need samples; {split} of {task.name} has none labelled "
+                    f"{' or '.join(side)} (subtask {subtask.name}). Raise --{split}-limit, or give more data."
                 )

@@ -57,7 +57,7 @@ def select(
             merged = [neuron for _, neuron in in_turn([groups[layer, part] for part in parts])]
             taken = _take(merged, order, _number(width, count, fraction, f"layer {layer}"), source)
             chosen += [(layer, neuron) for neuron in taken]
-    how = {"order": order, "scope": scope, "subtask": subtask}
+    how: dict[str, object] = {"order": order, "scope": scope, "subtask": subtask}
     how |= {"count": count} if fraction is None else {"fraction": fraction}
     return NeuronSet(tuple(chosen), tuple(widths), how | ({"seed": seed} if order == "random" else {}))
 

@@ -55,8 +55,8 @@ def doubts(about: dict[str, Any]) -> list[str]:
     found = []
     if poor and about["config"]["prompt"] == "soft":
         found.append(
-            f"The prompt of trial {', '.join(poor)} did not beat the majority label on dev by a margin worth ranking on: "
-            "try --lr auto, more --steps, or other label words."
+            f"The prompt of trial {', '.join(poor)} did not beat the majority label on dev by a margin worth ranking "
+            "on: try --lr auto, more --steps, or other label words."
         )
     for split, cut in about["cut"].items():
         if cut:

@@ -68,8 +68,8 @@ class SkillNeurons:
         task = self._task or limited(load_task(self.about["source"]["task"]), self.config)
         if task.fingerprint != self.about["fingerprints"]["data"]:
             raise SkillNeuronsError(
-                f"the data of task {task.name} ({self.about['source']['task']}) are no longer those of this run. Restore "
-                "them, or run `find` again."
+                f"the data of task {task.name} ({self.about['source']['task']}) are no longer those of this run. "
+                "Restore them, or run `find` again."
             )
         return task
 
@@ -141,8 +141,8 @@ class SkillNeurons:
         gone = [run.trial(trial).name for trial, found in enumerate(trials) if found is None]
         if gone:
             raise SkillNeuronsError(
-                f"{run.folder} lacks {', '.join(gone)}, or holds another run's. Restore the files, or remove run.json and "
-                "run the same `find` command again."
+                f"{run.folder} lacks {', '.join(gone)}, or holds another run's. Restore the files, or remove run.json "
+                "and run the same `find` command again."
             )
         found = [trial for trial in trials if trial is not None]
         if about["source"]["task"] is None:

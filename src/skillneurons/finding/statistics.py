@@ -57,7 +57,7 @@ class Means:
         self.rest[layer][1] += self._inputs.to(activations.dtype) @ activations.flatten(0, 1)
 
     def mean(self, layer: int, answer: bool) -> Float[Tensor, "position+2 neuron"]:
-        """Unweighted means: a row a position, then the answer token (NaN where there is none), then the input tokens."""
+        """Unweighted means: a row a position, the answer token (NaN where there is none), the input tokens."""
         count = self.samples.sum()
         rows = self.rest[layer].clone()
         rows[0] = rows[0] / count if answer else torch.nan

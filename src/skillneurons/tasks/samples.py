@@ -70,7 +70,8 @@ def _split(spec: Spec, rows: datasets.Dataset, keep: Sequence[str], name: str, f
             continue
         missing = rows.data.column(column).is_null().to_numpy() & kept
         if missing.any():
-            found.append(f"{name}: {_where(int(missing.sum()), int(missing.argmax()))} no text in {column!r}")
+            where = _where(int(missing.sum()), int(missing.argmax()))
+            found.append(f"{name}: {where} no text in {column!r}")
     if len(found) > before:
         return None
     key = digest(rows._fingerprint, *spec.text, spec.label)
@@ -92,9 +93,8 @@ def _codes(
     codes = pc.index_in(labels, value_set=pa.array(spec.labels, pa.string()))
     none = labels.is_null().to_numpy() & kept
     if none.any():
-        found.append(
-            f"{name}: {_where(int(none.sum()), int(none.argmax()))} no label; leave them out, or name a split that has its labels"
-        )
+        where = _where(int(none.sum()), int(none.argmax()))
+        found.append(f"{name}: {where} no label; leave them out, or name a split that has its labels")
     strange = codes.is_null().to_numpy() & kept & ~none
     if strange.any():
         found.extend(_strange(spec, name, labels, strange))

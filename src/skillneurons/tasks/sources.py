@@ -32,7 +32,6 @@ from .taskfile import Data, Spec, unknown
 
 if TYPE_CHECKING:
     import datasets
-    import pandas as pd
     import pyarrow as pa
 
 FORMATS = {".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -52,7 +51,7 @@ def open_data(data: Data, folder: Path, found: list[str]) -> dict[str, datasets.
     return opened
 
 
-def open_frame(frame: pd.DataFrame, spec: Spec, split: str, found: list[str]) -> datasets.Dataset | None:
+def open_frame(frame: Any, spec: Spec, split: str, found: list[str]) -> datasets.Dataset | None:
     """A DataFrame's text and label columns as a Dataset in memory; None, with lines in `found`, where that fails."""
     import pandas as pd
     import pyarrow as pa
@@ -71,7 +70,7 @@ def open_frame(frame: pd.DataFrame, spec: Spec, split: str, found: list[str]) ->
     return _in_memory(table)
 
 
-def open_rows(rows: Iterable[Mapping[str, Any]], spec: Spec, split: str, found: list[str]) -> datasets.Dataset | None:
+def open_rows(rows: Iterable[Any], spec: Spec, split: str, found: list[str]) -> datasets.Dataset | None:
     """Rows as a Dataset in memory, labels as strings; None, with lines in `found`, where they are no such rows."""
     import pyarrow as pa
 

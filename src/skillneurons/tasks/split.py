@@ -5,13 +5,13 @@
     task.train.take([0, 17, 3]).fingerprint
 
 Rows are a `datasets.Dataset`: its Arrow file is memory-mapped, so a split costs little memory however many samples
-it has. A choice of samples (`take`) keeps indices into the same rows.
+it has. A choice of samples (`take`) keeps indices into what was loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,14 +36,16 @@ _BATCH = 10_000  # samples read at once
 class Split:
     """The samples of one split.
 
-    `rows` has the task's text columns (strings) and `label` (an integer, the index into the task's labels). Two
-    splits are equal when they hold the same texts and labels in the same order, wherever they came from.
+    `loaded` has the task's text columns (strings) and `label` (an integer, the index into the task's labels); the
+    samples are all its rows, or those at the indices `chosen`, in that order. Two splits are equal when they hold the
+    same texts and labels in the same order, wherever they came from.
     """
 
-    rows: datasets.Dataset
+    loaded: datasets.Dataset
+    chosen: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        return self.rows.num_rows
+        return self.loaded.num_rows if self.chosen is None else len(self.chosen)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Split) and self.fingerprint == other.fingerprint
@@ -54,16 +56,20 @@ class Split:
     def __repr__(self) -> str:
         return f"Split({len(self)} samples)"
 
+    @cached_property
+    def rows(self) -> datasets.Dataset:
+        """The samples as a `datasets.Dataset`."""
+        return self.loaded if self.chosen is None else self.loaded.select(self.chosen)
+
     @property
     def text(self) -> tuple[str, ...]:
         """The text columns: one, or two for a pair."""
-        return tuple(column for column in self.rows.column_names if column != LABEL)
+        return tuple(column for column in self.loaded.column_names if column != LABEL)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """The labels [samples] int64, as indices into the task's labels; read-only."""
-        parts = [column.to_numpy() for column in self._columns(LABEL)]
-        labels = np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+        labels = self.column(LABEL).to_numpy().astype(np.int64)
         labels.flags.writeable = False
         return labels
 
@@ -73,7 +79,8 @@ class Split:
         parts = [self.labels.astype("<i8").tobytes()]
         for name in self.text:
             lengths, content = hashlib.sha256(), hashlib.sha256()
-            for column in self._columns(name):
+            for start in range(0, len(self), _BATCH):
+                column = self.column(name, start, start + _BATCH)
                 lengths.update(pc.binary_length(column).to_numpy().astype("<i8").tobytes())
                 for chunk in column.chunks:
                     content.update(_content(chunk))
@@ -82,25 +89,29 @@ class Split:
 
     def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Split:
         """The samples at `indices`, in that order."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        key = digest(str(self.rows._fingerprint), chosen.tobytes())
-        return Split(self.rows.select(chosen, new_fingerprint=key))
+        picked = np.asarray(indices, dtype=np.int64)
+        return Split(self.loaded, picked if self.chosen is None else self.chosen[picked])
+
+    def column(self, name: str, start: int = 0, stop: int | None = None) -> pa.ChunkedArray:
+        """The values of samples `start` to `stop` in one column, as Arrow; of the file only what is asked is read."""
+        column = self.loaded.data.column(name)
+        stop = len(self) if stop is None else min(stop, len(self))
+        if self.chosen is None:
+            return column.slice(start, stop - start)
+        picked = self.chosen[start:stop]
+        if not len(picked):
+            return column.slice(0, 0)
+        low, high = int(picked.min()), int(picked.max()) + 1
+        return column.slice(low, high - low).take(pa.array(picked - low))
 
     def write(self, path: Path, names: Sequence[str]) -> None:
         """Write a Parquet file: the text columns and `label`, as the label's name in `names`."""
-        samples = self.rows.with_format("arrow")
         schema = pa.schema([*((column, pa.large_string()) for column in self.text), (LABEL, pa.string())])
         with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             for start in range(0, len(self), _BATCH):
-                batch = samples[start : start + _BATCH]
-                labels = pa.array(names, pa.string()).take(batch.column(LABEL).combine_chunks())
-                columns = [batch.column(column).cast(pa.large_string()) for column in self.text]
-                writer.write_table(pa.table([*columns, labels], schema=schema))
-
-    def _columns(self, name: str) -> Iterator[pa.ChunkedArray]:
-        table = self.rows.select_columns(name).with_format("arrow")
-        for start in range(0, len(self), _BATCH):
-            yield table[start : start + _BATCH].column(name)
+                texts = [self.column(name, start, start + _BATCH).cast(pa.large_string()) for name in self.text]
+                labels = pa.array(names, pa.string()).take(pa.array(self.labels[start : start + _BATCH]))
+                writer.write_table(pa.table([*texts, labels], schema=schema))
 
 
 def hold_out(count: int, seed: int | tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

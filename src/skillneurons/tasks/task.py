@@ -206,7 +206,7 @@ class Task:
         return digest("train and dev", self.train.fingerprint, self.dev.fingerprint)
 
     def save(self, folder: Path) -> Path:
-        """Write the task to `folder`: a task file and one Parquet file a split. `load_task(folder)` gives an equal task.
+        """Write the task to `folder`: a task file and a Parquet file a split. `load_task(folder)` gives an equal task.
 
         Returns the task file's path. Raises `SkillNeuronsError` where the folder cannot be written.
         """

@@ -113,7 +113,7 @@ def tokenize(split: Split, text: Sequence[str], tokenizer: PreTrainedTokenizerBa
 
 
 def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer's pair form puts special tokens between two texts: whether a pair gets more than one text."""
+    """Whether the tokenizer's pair form puts special tokens between the texts: a pair then gets more than one text."""
     return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
 
 
@@ -183,7 +183,7 @@ def _write(
     paired: bool,
 ) -> None:
     typed = "token_type_ids" in tokenizer.model_input_names
-    rows, cut, end = split.rows, 0, 0
+    cut = end = 0
     with contextlib.ExitStack() as files:
         ids = files.enter_context(_growing(folder / "ids.npy", np.int32))
         offsets = files.enter_context(_growing(folder / "offsets.npy", np.int64))
@@ -192,8 +192,7 @@ def _write(
         advance = files.enter_context(progress("tokenising", len(split), "samples"))
         offsets(np.zeros(1))
         for start in range(0, len(split), _BATCH):
-            batch = rows[start : start + _BATCH]
-            columns = [batch[name] for name in text]
+            columns = [split.column(name, start, start + _BATCH).to_pylist() for name in text]
             if len(text) == 2 and not paired:
                 columns = [[f"{first}\n{second}" for first, second in zip(*columns, strict=True)]]
             encoded, shortened = _encode(tokenizer, columns, limit)
@@ -205,7 +204,7 @@ def _write(
             ends = end + np.cumsum(lengths)
             offsets(ends)
             end = int(ends[-1])
-            labels(np.asarray(batch["label"]))
+            labels(split.labels[start : start + _BATCH])
             advance(len(lengths))
     meta = {"version": _VERSION, "samples": len(split), "tokens": end, "types": typed, "cut": cut, "limit": limit}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")

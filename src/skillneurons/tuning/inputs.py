@@ -55,7 +55,7 @@ class Inputs:
     def batch(self, split: SplitName, chosen: Sequence[int] | np.ndarray, prompt: Tensor) -> Batch:
         """The chosen samples beside the prompt."""
         tokens = self.tokens(split)
-        types = None if tokens.types is None else [tokens.types_row(int(index)) for index in chosen]
+        types = [row for index in chosen if (row := tokens.types_row(int(index))) is not None] or None
         return self.backbone.place(prompt, [tokens.row(int(index)) for index in chosen], types)
 
     def by_length(self, split: SplitName) -> Iterator[Int[np.ndarray, " sample"]]:

@@ -91,9 +91,8 @@ def choose_rate(inputs: Inputs, config: TuneConfig) -> float:
     if not np.isfinite(min(ends.values())):
         raise SkillNeuronsError(f"no learning rate of {RATES} gives a finite loss; try --dtype float32, or set --lr.")
     best = min(ends, key=lambda rate: ends[rate])
-    say(
-        f"learning rate {best:g} (loss after {RATE_STEPS} steps: {', '.join(f'{r:g}: {e:.3f}' for r, e in ends.items())})"
-    )
+    told = ", ".join(f"{rate:g}: {end:.3f}" for rate, end in ends.items())
+    say(f"learning rate {best:g} (loss after {RATE_STEPS} steps at {told})")
     return best
 
 
@@ -108,7 +107,7 @@ def _untuned(
 
 def _doubt(prompt: Prompt) -> str:
     return (
-        f"trial {prompt.trial + 1}: the prompt did not beat the majority label by a margin worth ranking on (dev accuracy "
-        f"{prompt.accuracy:.3f}, majority {prompt.majority:.3f}, {prompt.samples} samples). Its ranking says little about "
-        "the task: try --lr auto, more --steps, or other label words."
+        f"trial {prompt.trial + 1}: the prompt did not beat the majority label by a margin worth ranking on (dev "
+        f"accuracy {prompt.accuracy:.3f}, majority {prompt.majority:.3f}, {prompt.samples} samples). Its ranking says "
+        "little about the task: try --lr auto, more --steps, or other label words."
     )
