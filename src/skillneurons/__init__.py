@@ -21,7 +21,8 @@ _HOMES = {
     "SkillNeuronsError": "errors",
     "Subtask": "tasks", "Task": "tasks", "load_task": "tasks",
     "Backbone": "models", "NeuronSet": "models", "Scale": "models", "Zero": "models", "load_model": "models",
-    "Evaluation": "tuning", "Prompt": "tuning", "TuneConfig": "tuning", "evaluate": "tuning", "tune": "tuning",
+    "TuneConfig": "tuning.config", "Prompt": "tuning.prompt", "tune": "tuning.tune",
+    "Evaluation": "tuning.evaluate", "evaluate": "tuning.evaluate",
     "SkillNeurons": "finding", "TrialScores": "finding", "find": "finding", "score": "finding",
 }  # fmt: skip
 
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from .finding import SkillNeurons, TrialScores, find, score
     from .models import Backbone, NeuronSet, Scale, Zero, load_model
     from .tasks import Subtask, Task, load_task
-    from .tuning import Evaluation, Prompt, TuneConfig, evaluate, tune
+    from .tuning.config import TuneConfig
+    from .tuning.evaluate import Evaluation, evaluate
+    from .tuning.prompt import Prompt
+    from .tuning.tune import tune
 
 
 def __getattr__(name: str) -> object:

@@ -5,8 +5,8 @@
             ...
             advance(len(batch))
 
-On a terminal there are bars that go when they are done; in a file or a pipe a line every ten seconds; after `quiet()` nothing.
-Everything goes to standard error, so that standard output holds the answer alone.
+On a terminal there are bars that go when they are done; in a file or a pipe a line every ten seconds; after `quiet()`
+nothing. Everything goes to standard error, so that standard output holds the answer alone.
 """
 
 from __future__ import annotations

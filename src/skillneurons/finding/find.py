@@ -21,7 +21,10 @@ from ..files import digest
 from ..models import Backbone
 from ..progress import say
 from ..tasks import Task
-from ..tuning import Inputs, Prompt, TuneConfig, limited, trials, tune_trial
+from ..tuning.config import TuneConfig
+from ..tuning.inputs import Inputs
+from ..tuning.prompt import Prompt
+from ..tuning.tune import limited, trials, tune_trial
 from .measure import measure
 from .ranking import TrialBest, rank, reduce_trial
 from .run import FORMAT, Run

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.stats import bootstrap
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from ..progress import progress
 from ..tasks import Task
-from ..tuning import Inputs, Prompt, SplitName
+from ..tuning.inputs import Inputs, SplitName
+from ..tuning.prompt import Prompt
 from .score import TrialScores, subtask_sides
 
 SHOWN = 10  # neurons of each subtask that are measured on test
@@ -44,10 +45,10 @@ class Spot:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One trial's pass over a split: [sample, spot] activations, and the labels that the prompt predicted, if asked."""
+    """One trial's pass over a split: [sample, spot] activations, and the labels that the prompt predicted (none if not asked)."""
 
     activations: Float[np.ndarray, "sample spot"]
-    predicted: np.ndarray | None
+    predicted: Int[np.ndarray, " sample"]
 
 
 def top_spots(table: pd.DataFrame, subtasks: Sequence[str], trial: int, count: int = SHOWN) -> list[Spot]:
@@ -70,7 +71,7 @@ def read_spots(
     model = inputs.backbone
     embedding = prompt.embedding.to(model.device)
     kept = np.zeros((len(inputs.labels(split)), len(spots)), dtype=np.float32)
-    predicted = np.zeros(len(kept), dtype=np.int64) if answer else None
+    predicted = np.zeros(len(kept) if answer else 0, dtype=np.int64)
     by_layer: dict[int, list[int]] = {}
     for index, spot in enumerate(spots):
         by_layer.setdefault(spot.layer, []).append(index)
@@ -92,10 +93,10 @@ def read_spots(
         for chosen in inputs.by_length(split):
             batch = inputs.batch(split, chosen, embedding)
             place = batch.prompt
-            if predicted is None:
-                model.read(batch)
-            else:
+            if answer:
                 predicted[chosen] = inputs.word_logits(batch).argmax(1).cpu().numpy()
+            else:
+                model.read(batch)
             advance(len(chosen))
     return Reading(kept, predicted)
 
@@ -120,7 +121,7 @@ def measure(
         positive = np.stack([sides[spot.subtask, 1][labels] for spot in spots], axis=1).astype(bool)
         told = (test.activations > baseline) == (np.array([spot.sign for spot in spots]) > 0)
         right.append(told == positive)
-        prompt_right.append(np.equal(test.predicted, labels))
+        prompt_right.append(test.predicted == labels)
         if not task.binary:
             first = [
                 place for place, spot in enumerate(spots) if place == 0 or spot.subtask != spots[place - 1].subtask

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import SkillNeuronsError
 from ..files import read_json, replacing, unwritable, write_json
-from ..tuning import Prompt
+from ..tuning.prompt import Prompt
 from .score import TrialScores
 
 FORMAT = 1

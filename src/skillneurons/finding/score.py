@@ -23,7 +23,10 @@ from ..errors import SkillNeuronsError
 from ..models import Backbone
 from ..progress import progress
 from ..tasks import Task
-from ..tuning import Inputs, Prompt, SplitName, TuneConfig, limited
+from ..tuning.config import TuneConfig
+from ..tuning.inputs import Inputs, SplitName
+from ..tuning.prompt import Prompt
+from ..tuning.tune import limited
 from .statistics import Counts, Means
 
 

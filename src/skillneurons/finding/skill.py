@@ -22,7 +22,9 @@ from ..errors import SkillNeuronsError
 from ..files import write_json
 from ..models import NeuronSet
 from ..tasks import Task, load_task
-from ..tuning import Prompt, TuneConfig, limited
+from ..tuning.config import TuneConfig
+from ..tuning.prompt import Prompt
+from ..tuning.tune import limited
 from .run import Run
 from .score import TrialScores
 from .selection import Order, Scope, select
