@@ -34,13 +34,13 @@ demo: setup  ## the whole story on the embedded miniature, offline
 	@$(BIN)/skillneurons demo
 
 test: check docs  ## all checks, then all tests
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 
 check: setup  ## style, types, the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 docs: setup  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -93,7 +93,7 @@ def _plain(label: str, total: int, unit: str, done: int) -> Callable[..., None]:
         nonlocal current, last
         current += count
         now = time.monotonic()
-        if now - last >= _EVERY:
+        if now - last >= _EVERY or note is not None:
             last = now
             rate = (current - first) / (now - began)
             left = (total - current) / rate if rate else 0.0

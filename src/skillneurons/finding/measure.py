@@ -45,7 +45,7 @@ class Spot:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One trial's pass over a split: [sample, spot] activations, and the labels that the prompt predicted (none if not asked)."""
+    """One trial's pass over a split: [sample, spot] activations, and the labels the prompt predicted, if asked."""
 
     activations: Float[np.ndarray, "sample spot"]
     predicted: Int[np.ndarray, " sample"]

@@ -3,8 +3,9 @@
     means = Means(widths, positions, classes=2)        # over train: Eq. 3
     counts = Counts(baselines, sides)                  # over dev: Eq. 4
 
-Both are called by the model's hooks, layer by layer, after `begin` has told them of the batch. Sums are float64;
-within a batch float32 products over at most a few thousand terms stay below 1e-6 of the mean absolute activation.
+Both are called by the model's hooks, layer by layer, after `begin` has told them of the batch. Sums are float64 and
+right to 1e-6 of the mean absolute activation: products in float32 run over a few samples, or one sample's tokens, at
+a time, for a neuron may be a hundred times as active as the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..models import Batch
+
+TOGETHER = 8
+"""Samples summed in float32 before float64 takes over."""
 
 
 def scoring_bytes(widths: Sequence[int], positions: int, classes: int, subtasks: int) -> int:
@@ -42,19 +46,21 @@ class Means:
         """Tell of the batch whose activations come next; `labels` are indices of classes."""
         self._batch = batch
         self._classes = one_hot(labels, len(self.samples)).T.float()
-        self._inputs = batch.inputs.flatten().float()
+        self._inputs = batch.inputs[:, None].float()
         self.samples += self._classes.sum(1)
         self.tokens += float(batch.inputs.sum())
 
     def __call__(self, layer: int, activations: Float[Tensor, "sample token neuron"]) -> None:
         """Add one layer's activations of the batch."""
         activations = at_least_float32(activations)
-        prompt = activations[:, self._batch.prompt].flatten(1)
         sums = self.sums[layer]
-        sums += (self._classes.to(prompt.dtype) @ prompt).view(sums.shape)
+        classes = self._classes.to(activations.dtype)
+        for start in range(0, len(activations), TOGETHER):
+            some = slice(start, start + TOGETHER)
+            sums += (classes[:, some] @ activations[some, self._batch.prompt].flatten(1)).view(sums.shape)
         if self._batch.answer is not None:
-            self.rest[layer][0] += activations[:, self._batch.answer].sum(0)
-        self.rest[layer][1] += self._inputs.to(activations.dtype) @ activations.flatten(0, 1)
+            self.rest[layer][0] += activations[:, self._batch.answer].sum(0, dtype=torch.float64)
+        self.rest[layer][1] += (self._inputs.to(activations.dtype) @ activations).double().sum((0, 1))
 
     def mean(self, layer: int, answer: bool) -> Float[Tensor, "position+2 neuron"]:
         """Unweighted means: a row a position, the answer token (NaN where there is none), the input tokens."""

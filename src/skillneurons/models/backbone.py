@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +33,9 @@ from .neurons import NeuronSet
 from .placement import Batch, Kind, place
 from .sites import Site, Watch, attached
 from .words import LabelWord, label_words
+
+# of a configuration: what says nothing about the model
+_INCIDENTAL = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +72,14 @@ class Backbone:
         """The width of a token's embedding, and so of a prompt's."""
         return int(self._embedding.weight.shape[1])
 
-    @property
+    @cached_property
     def embedding_scale(self) -> float:
-        """The root mean square of the input embeddings' entries."""
-        return float(self._embedding.weight.float().pow(2).mean().sqrt())
+        """The root mean square of the entries of all tokens' embeddings, as the model takes them."""
+        rows, size = self._embedding.weight.shape
+        with torch.no_grad():
+            parts = torch.arange(rows, device=self.device).split(4096)
+            squares = sum(float(self.embed(ids).double().pow(2).sum()) for ids in parts)
+        return (squares / (rows * size)) ** 0.5
 
     @property
     def device(self) -> torch.device:
@@ -86,43 +94,48 @@ class Backbone:
 
     @cached_property
     def longest(self) -> int | None:
-        """The most tokens that fit, None where positions are relative and nothing is bounded."""
-        config: Any = self.model.config
-        most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-        if most is None or self._relative:
+        """The most tokens that fit, None where positions are differences between tokens and nothing is bounded (T5)."""
+        config: Any = self.model.config.get_text_config()
+        most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 0
+        modules = [(path.rpartition(".")[2], module) for path, module in self.stack.named_modules()]
+        tables = [module for name, module in modules if "position" in name and isinstance(module, nn.Embedding)]
+        if not tables and any(name == "relative_attention_bias" for name, _ in modules):
             return None
-        tables = [
-            module
-            for name, module in self.stack.named_modules()
-            if "position" in name.rsplit(".", 1)[-1] and isinstance(module, nn.Embedding)
-        ]
-        lost = max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
-        return int(most) - (lost if any(table.num_embeddings == most for table in tables) else 0)
+        # RoBERTa counts positions from the one after its padding id
+        lost = [0 if table.padding_idx is None else table.padding_idx + 1 for table in tables]
+        rows = [table.num_embeddings - own for table, own in zip(tables, lost, strict=True)]
+        return min([size for size in (*rows, most) if size > 0], default=None)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the configuration, every weight and the tokenizer (32 hexadecimal digits)."""
-        parts: list[str | bytes] = [type(self.model).__name__, str(self.embedding_size), repr(self.sites)]
+        """A hash of the configuration, the sites, every weight and the tokenizer (32 hexadecimal digits)."""
+        config = self.model.config.to_diff_dict()
+        told = {key: value for key, value in config.items() if key not in _INCIDENTAL}
+        parts = [type(self.model).__name__, _plain(told), repr(self.sites)]
         for name, tensor in self.model.state_dict().items():
-            parts += [
-                name,
-                str(tensor.dtype),
-                tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data,
-            ]
+            values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+            parts += [name, str(tensor.dtype), str(list(tensor.shape)), digest(values.data)]
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        parts.append(repr(sorted(self.tokenizer.get_vocab().items())) if backend is None else backend.to_str())
-        return digest(*parts)
+        if backend is None:
+            words: Any = self.tokenizer.get_vocab()
+        else:  # truncation and padding are what the last call asked for
+            words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+        return digest(*parts, _plain([words, self.tokenizer.special_tokens_map, self.tokenizer.model_input_names]))
 
     def room(self, positions: int) -> int | None:
-        """The most tokens of an input, the tokenizer's own special tokens included, beside a prompt of `positions`."""
+        """The most tokens of an input, the tokenizer's own special tokens included, beside a prompt of `positions`.
+
+        None where nothing is bounded. Raises `SkillNeuronsError` where a pair of one token each would not fit.
+        """
         if self.longest is None:
             return None
-        left = self.longest - positions - (1 if self.kind == "masked" else 0)
+        answer = 1 if self.kind == "masked" else 0
+        left = self.longest - positions - answer
         least = self.tokenizer.num_special_tokens_to_add(pair=True) + 2
         if left < least:
             raise SkillNeuronsError(
-                f"prompt and input must fit into the {self.longest} tokens of {self.name}; a prompt of {positions} leaves "
-                f"{max(left, 0)} for the input. Use at most --positions {self.longest - least - 1}."
+                f"prompt and input must fit into the {self.longest} tokens of {self.name}; a prompt of {positions} "
+                f"leaves {max(left, 0)} for the input. Use at most --positions {self.longest - answer - least}."
             )
         return left
 
@@ -142,25 +155,24 @@ class Backbone:
     ) -> Batch:
         """Put the prompt beside a batch of tokenised inputs; see `skillneurons.models.placement`."""
         mask = self.tokenizer.mask_token_id if self.kind == "masked" else 0
-        return place(self.kind, self.embed, prompt, inputs, types if self._takes_types else None, mask)
+        return place(self.kind, self.embed, prompt, inputs, types if self._tells_types else None, mask)
 
     def read(self, batch: Batch) -> None:
         """Run the ranked layers for whoever observes them; no head, no decoder."""
-        self.stack(inputs_embeds=batch.embeddings, attention_mask=batch.attention, **batch.extra, **self._plain)
+        self.stack(**self._given(batch))
 
     def answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
         """Logits over the vocabulary at the answer token; the head runs there alone."""
-        given: dict[str, Any] = {
-            "inputs_embeds": batch.embeddings, "attention_mask": batch.attention, **batch.extra, **self._plain
-        }  # fmt: skip
+        given = self._given(batch)
         if self.kind == "encoder-decoder":
             start = torch.full((len(batch), 1), self._start, device=batch.attention.device)
-            return self.model(**given, decoder_input_ids=start).logits[:, 0]
+            return self.model(**given, decoder_input_ids=start, use_cache=False).logits[:, 0]
         if self.kind == "causal":
-            return self.model(**given, logits_to_keep=1).logits[:, -1]
+            last = {"logits_to_keep": 1} if "logits_to_keep" in _arguments(self.model) else {}
+            return self.model(**given, **last).logits[:, -1]
 
         def only_answer(_module: nn.Module, _args: object, output: Any) -> Any:
-            output.last_hidden_state = output.last_hidden_state[:, batch.answer : batch.answer + 1]  # type: ignore[operator]
+            output.last_hidden_state = output.last_hidden_state[:, batch.answer, None]
             return output
 
         hook = self.stack.register_forward_hook(only_answer)
@@ -170,14 +182,18 @@ class Backbone:
             hook.remove()
 
     def observe(self, watch: Watch) -> contextlib.AbstractContextManager[None]:
-        """Call `watch(layer, activations)` with activations [batch, token, neuron] while the block runs."""
+        """Call `watch(layer, activations)` with activations [batch, token, neuron] while the block runs.
+
+        A tensor that `watch` returns takes the activations' place. Inside an `edit` it sees them as edited; around
+        one, as they were before.
+        """
         return attached([self.model, self.stack], self.sites, watch)
 
-    @contextlib.contextmanager
-    def edit(self, chosen: NeuronSet, edit: Edit) -> Iterator[None]:
+    def edit(self, chosen: NeuronSet, edit: Edit) -> contextlib.AbstractContextManager[None]:
         """Change the chosen neurons on all tokens while the block runs; nothing survives it, however it ends.
 
-        Raises `SkillNeuronsError` where the set was made for a model of other widths.
+        Edits may be nested: the inner one gets what the outer one made. Raises `SkillNeuronsError` where the set was
+        made for a model of other widths, and, in the pass, where the edit's result has another shape.
         """
         if chosen.widths != self.widths:
             raise SkillNeuronsError(
@@ -190,10 +206,16 @@ class Backbone:
             if layer not in indices:
                 return None
             own = indices[layer].to(activations.device)
-            return activations.index_copy(2, own, edit(layer, activations[:, :, own]))
+            before = activations[:, :, own]
+            after = edit(layer, before)
+            if after.shape != before.shape:
+                raise SkillNeuronsError(
+                    f"an edit returns the activations of the chosen neurons, {list(before.shape)} as it was given them "
+                    f"([batch, token, chosen]); {edit!r} returned {list(after.shape)}. Mend that edit."
+                )
+            return activations.index_copy(2, own, after.to(activations.dtype))
 
-        with attached([self.model, self.stack], [site for site in self.sites if site.layer in indices], change):
-            yield
+        return self.observe(change)
 
     def __repr__(self) -> str:
         weights = "random weights, " if self.random else ""
@@ -203,28 +225,33 @@ class Backbone:
     def _embedding(self) -> Any:
         return self.model.get_input_embeddings()
 
-    @cached_property
-    def _relative(self) -> bool:
-        """Whether positions are only ever differences between tokens, as in T5."""
-        return any("relative_attention_bias" in name for name, _ in self.stack.named_parameters())
+    def _given(self, batch: Batch) -> dict[str, Any]:
+        """The batch as arguments of the stack, which takes token types and position ids or has no use for them."""
+        takes = _arguments(self.stack)
+        given: dict[str, Any] = {"inputs_embeds": batch.embeddings, "attention_mask": batch.attention}
+        given |= {name: value for name, value in batch.extra.items() if name in takes}
+        return given | ({"use_cache": False} if self.kind == "causal" and "use_cache" in takes else {})
 
     @cached_property
-    def _takes_types(self) -> bool:
-        return "token_type_ids" in inspect.signature(self.stack.forward).parameters
-
-    @cached_property
-    def _plain(self) -> dict[str, Any]:
-        takes: Callable[[str], bool] = lambda name: name in inspect.signature(self.stack.forward).parameters  # noqa: E731
-        return {"use_cache": False} if takes("use_cache") and self.kind == "causal" else {}
+    def _tells_types(self) -> bool:
+        """Whether the model has embeddings for two types of tokens; GPT-2, say, would add those of words instead."""
+        return int(getattr(self.model.config, "type_vocab_size", None) or 0) > 1
 
     @cached_property
     def _start(self) -> int:
-        config: Any = self.model.config
-        start = getattr(config, "decoder_start_token_id", None)
-        if start is None:
-            start = getattr(self.model.generation_config, "decoder_start_token_id", None)
-        if start is None:
-            raise SkillNeuronsError(
-                f"{self.name} does not say with which token its decoder starts; set decoder_start_token_id in its config.json."
-            )
-        return int(start)
+        for config in (self.model.config, self.model.generation_config):
+            start = getattr(config, "decoder_start_token_id", None)
+            if start is not None:
+                return int(start)
+        raise SkillNeuronsError(
+            f"an encoder-decoder must say with which token its decoder starts; {self.name} does not. "
+            "Set decoder_start_token_id in its config.json."
+        )
+
+
+def _arguments(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(module.forward).parameters
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

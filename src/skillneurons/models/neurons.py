@@ -8,8 +8,10 @@ Neurons are pairs `(layer, neuron)`, both from 0, layer 0 next to the input, in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +39,11 @@ class NeuronSet:
         for layer, neuron in self.neurons:
             if not (0 <= layer < len(self.widths) and 0 <= neuron < self.widths[layer]):
                 raise SkillNeuronsError(
-                    f"a neuron is (layer, neuron), both from 0, inside the model's {len(self.widths)} layers of {self.widths} "
-                    f"neurons; given: ({layer}, {neuron})."
+                    f"a neuron is (layer, neuron), both from 0, in a model whose layers have {list(self.widths)} neurons; "
+                    f"given: ({layer}, {neuron}). Choose neurons that this model has."
                 )
-        if len(set(self.neurons)) != len(self.neurons):
-            raise SkillNeuronsError("a neuron set names each neuron once; one stands in it twice.")
+        if twice := [pair for pair, count in Counter(self.neurons).items() if count > 1]:
+            raise SkillNeuronsError(f"a neuron set names each neuron once; given twice: {twice[0]}. Leave one out.")
 
     def __len__(self) -> int:
         return len(self.neurons)
@@ -65,7 +67,7 @@ class NeuronSet:
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON: `{"neurons": [[layer, neuron], ...], "widths": [...], "selection": {...}}`."""
-        neurons = [list(pair) for pair in self.neurons]
+        neurons = [[int(layer), int(neuron)] for layer, neuron in self.neurons]
         write_json(Path(path), {"neurons": neurons, "widths": list(self.widths), "selection": dict(self.selection)})
 
     @classmethod
@@ -74,8 +76,8 @@ class NeuronSet:
         remedy = "A neuron set is a JSON file as NeuronSet.save writes it."
         content = read_json(Path(path), remedy)
         try:
-            pairs = tuple((int(layer), int(neuron)) for layer, neuron in content["neurons"])
-            return cls(pairs, tuple(int(width) for width in content["widths"]), dict(content.get("selection", {})))
+            pairs = tuple((index(layer), index(neuron)) for layer, neuron in content["neurons"])
+            return cls(pairs, tuple(index(width) for width in content["widths"]), dict(content.get("selection", {})))
         except SkillNeuronsError:
             raise
         except (KeyError, TypeError, ValueError) as error:

@@ -22,13 +22,14 @@ from torch import Tensor
 Kind = Literal["masked", "causal", "encoder-decoder"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What goes into the model, and where to read.
 
     `embeddings` [batch, token, embedding]; `attention` [batch, token], 1 where there is a token; `inputs`
     [batch, token], true at the tokens of x; `prompt`, the tokens of the prompt; `answer`, the token where the label
-    word is read, None in an encoder-decoder, whose answer token is the decoder's; `extra`, further arguments of the model.
+    word is read, None in an encoder-decoder, whose answer token is the decoder's; `extra`, token types or position
+    ids [batch, token], under the model's name for them.
     """
 
     embeddings: Float[Tensor, "batch token embedding"]
@@ -52,31 +53,21 @@ def place(
 ) -> Batch:
     """Put the prompt beside a batch of tokenised inputs.
 
-    `embed` turns token ids into embeddings; `inputs` and `types` hold each sample's token ids and token types. A
-    gradient flows to `prompt`.
+    `embed` turns token ids into embeddings; `inputs` and `types` hold each sample's token ids and token types (all
+    but the input's are of type 0). A gradient flows to `prompt`.
     """
     samples, positions = len(inputs), prompt.shape[0]
     longest = max(1, max(len(row) for row in inputs))  # one padded token where every input is empty
     left = kind == "causal"
-    ids = torch.zeros(samples, longest, dtype=torch.long)
-    mask = torch.zeros(samples, longest, dtype=torch.long)
-    kinds = torch.zeros(samples, longest, dtype=torch.long)
-    for index, row in enumerate(inputs):
-        where = slice(longest - len(row), longest) if left else slice(0, len(row))
-        ids[index, where] = torch.from_numpy(row.astype(np.int64))
-        mask[index, where] = 1
-        if types is not None:
-            kinds[index, where] = torch.from_numpy(types[index].astype(np.int64))
-    device = prompt.device
-    ids, mask = ids.to(device), mask.to(device)
+    ids = _padded(inputs, longest, left).to(prompt.device)
+    mask = _padded([np.ones(len(row), np.int64) for row in inputs], longest, left).to(prompt.device)
     text = embed(ids)
     soft = prompt.to(text.dtype).expand(samples, -1, -1)
     there = mask.new_ones(samples, positions)
     nothing = torch.zeros_like(there)
     if kind == "masked":
         one = mask.new_ones(samples, 1)
-        answer_token = embed(torch.full_like(one, mask_token))
-        parts, seen, own = [answer_token, soft, text], [one, there, mask], [one - 1, nothing, mask]
+        parts, seen, own = [embed(one * mask_token), soft, text], [one, there, mask], [one - 1, nothing, mask]
         where, answer = slice(1, 1 + positions), 0
     elif kind == "causal":
         parts, seen, own = [text, soft], [mask, there], [mask, nothing]
@@ -84,12 +75,20 @@ def place(
     else:
         parts, seen, own = [soft, text], [there, mask], [nothing, mask]
         where, answer = slice(0, positions), None
-    attention = torch.cat(seen, 1)
+    attention, tokens = torch.cat(seen, 1), torch.cat(own, 1).bool()
     extra: dict[str, Tensor] = {}
     if types is not None:
-        extra["token_type_ids"] = torch.cat([kinds.new_zeros(samples, attention.shape[1] - longest), kinds], 1).to(
-            device
-        )
+        extra["token_type_ids"] = torch.zeros_like(attention)
+        extra["token_type_ids"][tokens] = torch.from_numpy(np.concatenate(types).astype(np.int64)).to(prompt.device)
     if kind == "causal":
         extra["position_ids"] = (attention.cumsum(1) - 1).clamp(min=0)
-    return Batch(torch.cat(parts, 1), attention, torch.cat(own, 1).bool(), where, answer, extra)
+    return Batch(torch.cat(parts, 1), attention, tokens, where, answer, extra)
+
+
+def _padded(rows: Sequence[np.ndarray], longest: int, left: bool) -> Int[Tensor, "batch token"]:
+    """The rows, padded with 0 to one length."""
+    padded = torch.zeros(len(rows), longest, dtype=torch.long)
+    for row, values in zip(padded, rows, strict=True):
+        start = longest - len(values) if left else 0
+        row[start : start + len(values)] = torch.from_numpy(values.astype(np.int64))
+    return padded

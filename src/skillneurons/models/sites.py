@@ -5,10 +5,10 @@
         model(...)
 
 A down-projection is a linear layer from width `w` back to the hidden size `d` that stands outside any attention
-module and beside a linear layer from `d` to `w`, or to `2 w` where gate and up-projection are fused. Layers are
-numbered in the order in which a trial pass of two tokens calls them, so that modules which several layers share
-(ALBERT) need no special case: the call's number is the layer. `pattern` names the sites of a model that this does
-not fit, e.g. `"model.layers.{layer}.mlp.down_proj"`.
+module and in one block with a linear layer from `d` to `w`, or to `2 w` where gate and up-projection are fused.
+Layers are numbered in the order in which a trial pass of two tokens calls them, so that modules which several layers
+share (ALBERT) need no special case: the call's number is the layer. `pattern` names the sites of a model that this
+does not fit, e.g. `"model.layers.{layer}.mlp.down_proj"`.
 
 A site is read and edited at the module's input. Another kind of site (the input of the attention's output
 projection, say) needs another search and nothing else.
@@ -31,7 +31,7 @@ from ..errors import SkillNeuronsError
 Watch = Callable[[int, Float[Tensor, "batch token neuron"]], "Tensor | None"]
 """Called with a layer's number and its activations; a tensor that it returns takes their place."""
 
-_ATTENTION = re.compile("att(n|ention)", re.IGNORECASE)
+_MIXER = re.compile("att(n|ention)|mixer", re.IGNORECASE)  # mixes tokens: attention, or Mamba's state space
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _REMEDY = 'Name the down-projections yourself, e.g. sites="model.layers.{layer}.mlp.down_proj".'
 
@@ -51,11 +51,13 @@ def find_sites(
     """The sites of `stack`, a part of `model`, in the order of its layers; paths are the model's.
 
     `hidden` is the width of the residual stream; `probe` runs a short input through the stack. Raises
-    `SkillNeuronsError` for a mixture of experts and where no FFN, or more than one in a block, can be found.
+    `SkillNeuronsError` for a mixture of experts, where no FFN, or more than one in a block, can be found, and for a
+    `pattern` that fits no linear layer.
     """
     modules = dict(model.named_modules())
-    prefix = next(path for path, module in modules.items() if module is stack)
-    modules = {path: module for path, module in modules.items() if path.startswith(prefix)}
+    top = next(path for path, module in modules.items() if module is stack)
+    inside = f"{top}." if top else ""
+    modules = {path: module for path, module in modules.items() if path == top or path.startswith(inside)}
     if pattern is None:
         _refuse_experts(model, stack)
         found = _down_projections(modules, hidden)
@@ -69,8 +71,8 @@ def find_sites(
         probe()
     if not calls:
         raise SkillNeuronsError(
-            f"no FFN was found in {type(model).__name__}: a pair of linear layers outside the attention, to a width and "
-            f"back to {hidden}. {_REMEDY}"
+            f"an FFN is a pair of linear layers outside the attention, from {hidden} to a width and back; "
+            f"{type(model).__name__} has none that a pass calls. {_REMEDY}"
         )
     return tuple(Site(layer, path, found[path]) for layer, path in enumerate(calls))
 
@@ -80,28 +82,30 @@ def attached(roots: Sequence[nn.Module], sites: Sequence[Site], watch: Watch) ->
     """Call `watch` at every site while the block runs; nothing stays hooked after it, however it ends.
 
     `roots`: the whole model, in which the sites' paths are found, and whatever part of it is called on its own; a
-    call of any of them begins a new pass. `watch` sees activations of shape [batch, token, neuron].
+    call of any of them begins a new pass. `sites` are all of the model's, for a module that several layers share
+    tells them apart by counting its calls. `watch` sees activations of shape [batch, token, neuron], as the watches
+    of the blocks entered before have left them.
     """
     modules = dict(roots[0].named_modules())
     layers: dict[str, list[Site]] = {}
     for site in sites:
         layers.setdefault(site.path, []).append(site)
-    made = dict.fromkeys(layers, 0)  # calls in this pass, by module
+    calls = dict.fromkeys(layers, 0)  # in this pass, by module
     batch = 1
 
     def begin(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal batch
-        made.update(dict.fromkeys(layers, 0))
+        calls.update(dict.fromkeys(layers, 0))
         given = [kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args]
         batch = next((value.shape[0] for value in given if isinstance(value, Tensor)), 1)
 
     def enter(path: str, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        site = layers[path][made[path] % len(layers[path])]
-        made[path] += 1
+        site = layers[path][calls[path] % len(layers[path])]
+        calls[path] += 1
         activations: Tensor = args[0]
         # some models (OPT) fold batch and tokens into one axis
-        changed = watch(site.layer, activations.view(batch, -1, site.width))
-        return None if changed is None else (changed.view(activations.shape), *args[1:])
+        changed = watch(site.layer, activations.reshape(batch, -1, site.width))
+        return None if changed is None else (changed.reshape(activations.shape), *args[1:])
 
     with contextlib.ExitStack() as hooks:
         for root in roots:
@@ -112,8 +116,33 @@ def attached(roots: Sequence[nn.Module], sites: Sequence[Site], watch: Watch) ->
         yield
 
 
+def _down_projections(modules: Mapping[str, nn.Module], hidden: int) -> dict[str, int]:
+    """Each down-projection's path and its width."""
+    blocks: dict[str, dict[str, tuple[int, int]]] = {}  # each block's linear layers outside what mixes tokens
+    for path, module in modules.items():
+        shape, block = _shape(module), _block(path, modules)
+        if shape and block and not any(_mixes(part, modules) for part in _above(path) if part in modules):
+            blocks.setdefault(block, {})[path] = shape
+    downs: dict[str, int] = {}
+    for block, linears in blocks.items():
+        found = {
+            path: width
+            for path, (width, out) in linears.items()
+            if out == hidden
+            and any(
+                shape in ((hidden, width), (hidden, 2 * width)) for other, shape in linears.items() if other != path
+            )
+        }
+        # of square layers any could be the way back: the last one is, and only where there is no other
+        real = {path: width for path, width in found.items() if width != hidden} or dict(list(found.items())[-1:])
+        if len(real) > 1:
+            raise SkillNeuronsError(f"two FFNs stand in {block}: {' and '.join(list(real)[:2])}. {_REMEDY}")
+        downs |= real
+    return downs
+
+
 def _shape(module: nn.Module) -> tuple[int, int] | None:
-    """Inputs and outputs of a linear layer, None of anything else; GPT-2's `Conv1D` is one with its weight transposed."""
+    """Inputs and outputs of a linear layer, None of anything else; GPT-2's `Conv1D` has its weight transposed."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if isinstance(module, Conv1D):
@@ -121,57 +150,32 @@ def _shape(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def _down_projections(modules: Mapping[str, nn.Module], hidden: int) -> dict[str, int]:
-    """Each down-projection's path and its width."""
-    linears: dict[str, tuple[int, int]] = {}
-    for path, module in modules.items():
-        shape = _shape(module)
-        above = [part for part in (*(path[: dot.start()] for dot in re.finditer(r"\.", path)), path) if part in modules]
-        in_block = any(isinstance(modules[part], nn.ModuleList) for part in above)
-        in_attention = any(
-            _ATTENTION.search(part.rsplit(".", 1)[-1]) or _ATTENTION.search(type(modules[part]).__name__)
-            for part in above
-        )
-        if shape and in_block and not in_attention:
-            linears[path] = shape
-    downs: dict[str, int] = {}
-    for path, (width, out) in linears.items():
-        partners = [
-            other
-            for other, shape in linears.items()
-            if other != path and out == hidden and shape in ((hidden, width), (hidden, 2 * width))
-        ]
-        block = _nearest(path, partners, modules)
-        if block is None:
-            continue
-        rivals = [down for down in downs if down.startswith(block + ".")]
-        if rivals and width != hidden:
-            raise SkillNeuronsError(f"two FFNs stand in {block}: {rivals[0]} and {path}. {_REMEDY}")
-        for rival in rivals:  # width = hidden: either could be the way back; the later one is
-            del downs[rival]
-        downs[path] = width
-    return downs
+def _above(path: str) -> list[str]:
+    """The paths of the modules around `path`, the outermost first, and `path` itself."""
+    return [*(path[: dot.start()] for dot in re.finditer(r"\.", path)), path]
 
 
-def _nearest(path: str, partners: Sequence[str], modules: Mapping[str, nn.Module]) -> str | None:
-    """The smallest module around `path` with a partner in it; None where only the list of blocks holds both."""
-    block = path
-    while "." in block:
-        block = block.rsplit(".", 1)[0]
-        if isinstance(modules[block], nn.ModuleList) and not _ordered(block, modules):
-            return None
-        if any(partner.startswith(block + ".") for partner in partners):
-            return block
-    return None
+def _mixes(path: str, modules: Mapping[str, nn.Module]) -> bool:
+    return bool(_MIXER.search(path.rsplit(".", 1)[-1]) or _MIXER.search(type(modules[path]).__name__))
 
 
-def _ordered(block: str, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether a module list holds the parts of one block (T5's attention and FFN) rather than blocks of one kind."""
-    kinds = [type(module) for module in modules[block].children()]
-    return len(set(kinds)) == len(kinds) and len(kinds) > 1
+def _block(path: str, modules: Mapping[str, nn.Module]) -> str | None:
+    """The innermost block around `path`: an item of a list of blocks; None outside such lists."""
+    around = [part for part in _above(path) if _lists_blocks(modules.get(part.rpartition(".")[0]))]
+    return around[-1] if around else None
+
+
+def _lists_blocks(module: nn.Module | None) -> bool:
+    """Whether a module lists blocks, and not the parts of one block (T5's attention and FFN, the layers of an FFN)."""
+    if not isinstance(module, nn.ModuleList):
+        return False
+    kinds = [type(item) for item in module]
+    parts = len(set(kinds)) == len(kinds) > 1 or any(_shape(item) for item in module)
+    return not parts
 
 
 def _matching(modules: Mapping[str, nn.Module], pattern: str) -> dict[str, int]:
+    """The linear layers that the pattern names, and their widths."""
     if "{layer}" not in pattern:
         raise SkillNeuronsError(
             f"sites must hold {{layer}} where the layer's number stands; given: {pattern!r}. {_REMEDY}"
@@ -180,17 +184,19 @@ def _matching(modules: Mapping[str, nn.Module], pattern: str) -> dict[str, int]:
     linears = {path: shape[0] for path, module in modules.items() if (shape := _shape(module))}
     found = {path: width for path, width in linears.items() if expression.fullmatch(path)}
     if not found:
+        kinds = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "{layer}", path, count=1) for path in linears))
         raise SkillNeuronsError(
-            f"sites={pattern!r} matches no linear layer. Linear layers there: {', '.join(list(linears)[:12])} ..."
+            f"sites must name linear layers of the model; {pattern!r} fits none of them. "
+            f"There are: {', '.join(kinds[:12])}{', ...' if len(kinds) > 12 else '.'}"
         )
     return found
 
 
 def _refuse_experts(model: Any, stack: nn.Module) -> None:
-    counts = [getattr(model.config, name, None) for name in _EXPERTS]
-    packed = [name for name, _ in stack.named_parameters() if "expert" in name]
+    counts = [getattr(model.config.get_text_config(), name, None) for name in _EXPERTS]
+    packed = any("expert" in name for name, _ in stack.named_parameters())
     if packed or any(isinstance(count, int) and count > 1 for count in counts):
         raise SkillNeuronsError(
-            f"{type(model).__name__} is a mixture of experts, whose FFNs are chosen token by token and hold their weights in one "
-            "block: its neurons cannot be ranked yet. Use a dense model."
+            f"neurons are ranked in dense models; {type(model).__name__} is a mixture of experts, whose FFNs are chosen "
+            "token by token and hold their weights in one block, with no linear layer to read. Use a dense model."
         )

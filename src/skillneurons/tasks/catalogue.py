@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .taskfile import Data, Subtask, TaskFile
+from .spec import Data, Subtask, TaskFile
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from ..errors import SkillNeuronsError, problems
 from .catalogue import CATALOGUE
 from .samples import checked
 from .sources import open_data
+from .spec import TaskFile
 from .task import Task
-from .taskfile import FILE, TaskFile, read_task_file
+from .taskfile import FILE, read_task_file
 
 
 def load_task(source: str | Path) -> Task:

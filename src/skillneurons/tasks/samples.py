@@ -19,9 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..files import digest
-from .sources import missing_columns
+from .spec import Spec, unknown
 from .split import LABEL, Split, hold_out
-from .taskfile import Spec, unknown
 
 if TYPE_CHECKING:
     import datasets
@@ -38,31 +37,36 @@ def checked(
     the task's seed. `keep` keeps the rows of these labels. Without a problem in `found` all three are there.
     """
     found.extend(f"data.keep: {unknown('label', label, spec.words)}" for label in keep if label not in spec.words)
-    splits = {}
-    for name, rows in opened.items():
-        split = _split(spec, rows, keep, name, found)
-        if split is not None:
-            splits[name] = split
-    for name, split in splits.items():
-        found.extend(lacking(spec.labels, name, split))
+    read = {name: _read(spec, rows, keep, name, found) for name, rows in opened.items()}
     if found:
-        return splits
+        return {}
+    splits = {}
+    for name, (codes, kept) in read.items():
+        key = digest(opened[name]._fingerprint, *spec.text, spec.label)
+        rows = opened[name].select_columns(list(spec.text)).add_column(LABEL, codes, new_fingerprint=key)
+        splits[name] = Split(rows, None if kept.all() else np.flatnonzero(kept))
     for name, seed in (("test", (spec.seed, 1)), ("dev", (spec.seed,))):
         if name not in splits:
             rest, held = hold_out(len(splits["train"]), seed)
             splits[name], splits["train"] = splits["train"].take(held), splits["train"].take(rest)
-            if lines := lacking(spec.labels, name, splits[name]) + lacking(spec.labels, "train", splits["train"]):
-                found.extend(f"{line}, after 20 % of train were set apart as {name}" for line in lines)
-                break
+            lines = [line for part in (name, "train") for line in lacking(spec.labels, part, splits[part].labels)]
+            found.extend(f"{line}, after 20 % of train were set apart as {name}" for line in lines)
+        if found:
+            break
     return splits
 
 
-def _split(spec: Spec, rows: datasets.Dataset, keep: Sequence[str], name: str, found: list[str]) -> Split | None:
-    before = len(found)
-    if lines := missing_columns(spec, rows.column_names, name):
+def _read(
+    spec: Spec, rows: datasets.Dataset, keep: Sequence[str], name: str, found: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The labels [rows] as indices into the task's labels, and which rows [rows] are kept; problems go to `found`."""
+    if lines := spec.missing(rows.column_names, name):
         found.extend(lines)
-        return None
+        return np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    before = len(found)
     codes, kept = _codes(spec, rows, keep, name, found)
+    if len(found) == before:
+        found.extend(lacking(spec.labels, name, codes[kept]))
     for column in spec.text:
         kind = rows.data.schema.field(column).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -72,18 +76,12 @@ def _split(spec: Spec, rows: datasets.Dataset, keep: Sequence[str], name: str, f
         if missing.any():
             where = _where(int(missing.sum()), int(missing.argmax()))
             found.append(f"{name}: {where} no text in {column!r}")
-    if len(found) > before:
-        return None
-    key = digest(rows._fingerprint, *spec.text, spec.label)
-    plain = rows.select_columns(list(spec.text)).add_column(LABEL, codes, new_fingerprint=key)
-    split = Split(plain)
-    return split if kept.all() else split.take(np.flatnonzero(kept))
+    return codes, kept
 
 
 def _codes(
     spec: Spec, rows: datasets.Dataset, keep: Sequence[str], name: str, found: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The labels [rows] as indices into the task's labels, and which rows [rows] are kept."""
     labels = _names(spec, rows)
     everything = np.ones(len(rows), np.bool_)
     if labels is None:
@@ -145,17 +143,19 @@ def _strange(spec: Spec, name: str, labels: pa.ChunkedArray, strange: NDArray[np
     return lines
 
 
-def lacking(labels: Sequence[str], name: str, split: Split) -> list[str]:
-    """What a split needs and does not have: samples at all, and for train and dev some of every label."""
-    if not len(split):
-        return [f"{name} is empty: a split needs samples"]
-    counts = np.bincount(split.labels, minlength=len(labels))
-    there = [label for label, count in zip(labels, counts, strict=True) if count]
-    if name == "test" or len(there) == len(labels):
+def lacking(names: Sequence[str], split: str, labels: NDArray[np.int64]) -> list[str]:
+    """What a split needs and does not have: samples at all, and for train and dev some of every label.
+
+    `labels` [samples] are indices into the task's labels `names`.
+    """
+    if not len(labels):
+        return [f"{split} is empty: a split needs samples"]
+    counts = np.bincount(labels, minlength=len(names))
+    absent = [name for name, count in zip(names, counts, strict=True) if not count]
+    if split == "test" or not absent:
         return []
-    absent = [label for label, count in zip(labels, counts, strict=True) if not count]
-    only = f" (all are {there[0]!r})" if len(there) == 1 else ""
-    return [f"{name} has no sample of {', '.join(map(repr, absent))}{only}: it needs some of every label in [words]"]
+    only = f" (all are {names[int(counts.argmax())]!r})" if len(absent) == len(names) - 1 else ""
+    return [f"{split} has no sample of {', '.join(map(repr, absent))}{only}: it needs some of every label in [words]"]
 
 
 def _where(count: int, first: int) -> str:

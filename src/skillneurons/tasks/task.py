@@ -22,10 +22,11 @@ import numpy as np
 
 from ..errors import problems
 from ..files import digest, replacing
+from .memory import open_frame, open_rows
 from .samples import checked, lacking
-from .sources import open_frame, open_rows
+from .spec import Data, Spec, Subtask, TaskFile
 from .split import Split
-from .taskfile import FILE, Data, Spec, Subtask, TaskFile, to_toml, validate
+from .taskfile import FILE, to_toml, validate
 
 if TYPE_CHECKING:
     import datasets
@@ -188,7 +189,8 @@ class Task:
                 continue
             order = np.random.default_rng((self.seed, 2, stream)).permutation(len(split))
             chosen[name] = split.take(np.sort(order[:limit]))
-            found.extend(f"{line}; raise its limit of {limit}" for line in lacking(self.labels, name, chosen[name]))
+            lines = lacking(self.labels, name, chosen[name].labels)
+            found.extend(f"{line}; raise its limit of {limit}" for line in lines)
         if found:
             raise problems(f"the task {self.name!r} cannot be limited so", found)
         return replace(self, **chosen)

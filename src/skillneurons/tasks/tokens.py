@@ -218,16 +218,28 @@ def _encode(
     encoded = dict(tokenizer(*columns, **options))
     long = [i for i, sample in enumerate(encoded["input_ids"]) if limit is not None and len(sample) > limit]
     if long:
-        side, tokenizer.truncation_side = tokenizer.truncation_side, "right"
-        try:
-            chosen = [[column[i] for i in long] for column in columns]
+        chosen = [[column[i] for i in long] for column in columns]
+        with _from_the_right(tokenizer):
             cut = tokenizer(*chosen, truncation="longest_first", max_length=limit, **options)
-        finally:
-            tokenizer.truncation_side = side
         for name, values in cut.items():
             for i, sample in zip(long, values, strict=True):
                 encoded[name][i] = sample
     return encoded, len(long)
+
+
+@contextlib.contextmanager
+def _from_the_right(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Let the tokenizer cut from the right, and without a log line a pair, as those written in Python would."""
+    from transformers.utils import logging
+
+    side, level = tokenizer.truncation_side, logging.get_verbosity()
+    tokenizer.truncation_side = "right"
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        tokenizer.truncation_side = side
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ from .inputs import Inputs
 from .prompt import Prompt, embed_words, hard_prompts, initial
 from .train import losses, train
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (0.005, 0.015, 0.05, 0.15, 0.5)
+"""Learning rates tried, as shares of the embeddings' scale: Adam moves an entry by about its rate in a step."""
 RATE_STEPS = 24
 
 
@@ -80,16 +81,17 @@ def tune_trial(
 
 
 def choose_rate(inputs: Inputs, config: TuneConfig) -> float:
-    """The rate of `RATES` with the lowest loss at the end of a few steps, from the first trial's start."""
+    """The rate with the lowest loss at the end of a few steps, from the first trial's start."""
     ends: dict[float, float] = {}
-    with progress("finding a learning rate", len(RATES), "rates") as advance:
-        for rate in RATES:
+    rates = [float(f"{share * inputs.backbone.embedding_scale:.1g}") for share in RATES]
+    with progress("finding a learning rate", len(rates), "rates") as advance:
+        for rate in rates:
             seen = losses(inputs, config, 0, rate, RATE_STEPS)
             end = float(np.mean(seen[RATE_STEPS // 2 :]))
             ends[rate] = end if np.isfinite(end) else float("inf")
             advance(1)
     if not np.isfinite(min(ends.values())):
-        raise SkillNeuronsError(f"no learning rate of {RATES} gives a finite loss; try --dtype float32, or set --lr.")
+        raise SkillNeuronsError(f"no learning rate of {rates} gives a finite loss; try --dtype float32, or set --lr.")
     best = min(ends, key=lambda rate: ends[rate])
     told = ", ".join(f"{rate:g}: {end:.3f}" for rate, end in ends.items())
     say(f"learning rate {best:g} (loss after {RATE_STEPS} steps at {told})")

@@ -1,0 +1,270 @@
+"""Scores are Eq. 3 and 4: a loop in float64 over the library's own activations, one sample at a time, says the same."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import skillneurons as sn
+from skillneurons.finding import TrialScores
+from skillneurons.finding.statistics import Counts, Means, scoring_bytes
+from skillneurons.models import Batch
+from skillneurons.tuning.prompt import Prompt
+
+from .families import FAMILIES, tiny
+from .makings import Form, make
+
+CLOSE = 1e-5  # an activation as near as this to its baseline may be counted on either side
+POSITIONS = 5
+FORMS: tuple[Form, ...] = ("single", "pair", "three")
+CASES = [(name, form) for name in ("roberta", "gpt2", "t5") for form in FORMS]
+CASES += [("bert", "pair"), ("albert", "single"), ("opt", "three"), ("llama", "pair"), ("bart", "pair")]
+EXACT = [*CASES, ("t5-gated", "three")]  # whose wide gates give a sample other sixth digits in a batch than alone
+
+
+@dataclass
+class Seen:
+    """A split read one sample at a time; each list has one array a layer, float64."""
+
+    labels: list[str]
+    prompt: list[np.ndarray]  # [sample, position, neuron]
+    answer: list[np.ndarray]  # [sample, neuron], of an encoder-decoder nothing
+    inputs: list[np.ndarray]  # [token, neuron], the tokens of all samples
+
+
+def read(name: str, model: Any, tokenizer: Any, task: sn.Task, split: str, prompt: Tensor) -> Seen:
+    """Run every sample through the library's own model."""
+    rows = getattr(task, split).rows
+    whole = [read_one(name, model, tokenizer, [row[column] for column in task.text], prompt) for row in rows]
+    layers = range(FAMILIES[name].layers)
+
+    def tokens(part: str) -> list[list[np.ndarray]]:
+        return [[activations[layer][where[part]] for activations, where in whole] for layer in layers]
+
+    return Seen(
+        [task.labels[row["label"]] for row in rows],
+        *([np.stack(own) for own in tokens("prompt")], [np.concatenate(own) for own in tokens("answer")]),
+        [np.concatenate(own) for own in tokens("inputs")],
+    )
+
+
+@torch.no_grad()
+def read_one(
+    name: str, model: Any, tokenizer: Any, texts: list[str], prompt: Tensor
+) -> tuple[list[np.ndarray], dict[str, slice]]:
+    """One sample's activations [token, neuron] by layer, and which tokens are the prompt, the answer and the input."""
+    family = FAMILIES[name]
+    if len(texts) == 2 and name == "gpt2":  # its pair form puts nothing between the two
+        texts = ["\n".join(texts)]
+    encoded = tokenizer(*texts)
+    embed = model.get_input_embeddings()
+    text, length = embed(torch.tensor(encoded["input_ids"])), len(prompt)
+    extra = {}
+    if family.kind == "masked":
+        embeddings = torch.cat([embed(torch.tensor([tokenizer.mask_token_id])), prompt, text])
+        where = {"answer": slice(0, 1), "prompt": slice(1, 1 + length), "inputs": slice(1 + length, None)}
+        if "token_type_ids" in encoded:
+            extra["token_type_ids"] = torch.tensor([[0] * (1 + length) + encoded["token_type_ids"]])
+    elif family.kind == "causal":
+        embeddings = torch.cat([text, prompt])
+        where = {"answer": slice(-1, None), "prompt": slice(len(text), None), "inputs": slice(0, len(text))}
+    else:
+        embeddings = torch.cat([prompt, text])
+        where = {"answer": slice(0, 0), "prompt": slice(0, length), "inputs": slice(length, None)}
+    found: list[np.ndarray] = []
+
+    def keep(module: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.append(given[0].reshape(-1, family.width).double().numpy())
+
+    hooks = [model.get_submodule(path).register_forward_pre_hook(keep) for path in dict.fromkeys(family.sites)]
+    stack = model.get_encoder() if family.kind == "encoder-decoder" else model.base_model
+    stack(inputs_embeds=embeddings[None], **extra)
+    for hook in hooks:
+        hook.remove()
+    return found, where
+
+
+def mean(samples: Sequence[np.ndarray]) -> np.ndarray:
+    return sum(samples, np.zeros_like(samples[0])) / len(samples)
+
+
+def check_subtask(task: sn.Task, index: int, train: Seen, dev: Seen, layer: int, scores: TrialScores) -> None:
+    """Eq. 3 and 4 for one subtask and layer, in float64; a subtask of several labels weighs its two sides equally."""
+    sides = task.subtasks[index].negative, task.subtasks[index].positive
+    of_train, of_dev = (
+        [[own for own, label in zip(seen.prompt[layer], seen.labels, strict=True) if label in side] for side in sides]
+        for seen in (train, dev)
+    )
+    base = mean([mean(own) for own in of_train]) if len(task.labels) > 2 else mean(of_train[0] + of_train[1])
+    above = [sum((own > base).astype(int) for own in side) for side in of_dev]
+    n0, n1 = len(of_dev[0]), len(of_dev[1])
+    if len(task.labels) > 2:
+        accuracy = (above[1] / n1 + (n0 - above[0]) / n0) / 2
+    else:
+        accuracy = (above[1] + (n0 - above[0])) / (n0 + n1)
+
+    assert (
+        np.abs(scores.baseline(layer)[index].double().numpy() - base) <= 1e-6 * np.abs(train.prompt[layer]).mean()
+    ).all()
+    dead = np.stack(train.prompt[layer]).any(0) == 0  # exactly at a baseline of exactly 0: there is no doubt
+    unsure = np.stack([sum(((np.abs(own - base) <= CLOSE) & ~dead).astype(int) for own in side) for side in of_dev])
+    fired = scores.fired(layer)[index].numpy()
+    assert fired.dtype == np.int32 and fired.shape == (2, *base.shape)
+    assert (np.abs(fired - np.stack(above)) <= unsure).all()
+    share = unsure[1] / n1 / 2 + unsure[0] / n0 / 2 if len(task.labels) > 2 else unsure.sum(0) / (n0 + n1)
+    assert (np.abs(scores.accuracy(layer)[index].numpy() - accuracy) <= share + 1e-7).all()
+    assert (unsure == 0).mean() > 0.9  # or all this would show nothing
+    assert list(scores.totals[index]) == [n0, n1]
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "dtype"),
+    [(*case, torch.float32) for case in CASES] + [(*case, torch.float64) for case in EXACT],
+)
+def test_scores_are_the_equations(name: str, form: Form, dtype: torch.dtype) -> None:
+    model, tokenizer = tiny(name)
+    model.to(dtype)
+    task = make(form)
+    prompt = drawn(model).to(dtype)
+    scores = sn.score(sn.load_model(model, tokenizer=tokenizer), task, [as_prompt(prompt)])[0]
+    train, dev = (read(name, model, tokenizer, task, split, prompt) for split in ("train", "dev"))
+    assert scores.layers == FAMILIES[name].layers
+    for layer in range(scores.layers):
+        for index in range(len(task.subtasks)):
+            check_subtask(task, index, train, dev, layer, scores)
+        rows = scores.mean(layer).double().numpy()
+        assert rows.shape == (POSITIONS + 2, FAMILIES[name].width)
+        for row, own in [(slice(POSITIONS), train.prompt), (POSITIONS, train.answer), (POSITIONS + 1, train.inputs)]:
+            if len(own[layer]):
+                assert (np.abs(rows[row] - mean(list(own[layer]))) <= 1e-6 * np.abs(own[layer]).mean()).all()
+        assert np.isnan(rows).any() == np.isnan(rows[POSITIONS]).all() == (FAMILIES[name].kind == "encoder-decoder")
+
+
+def drawn(model: Any) -> Tensor:
+    width = model.get_input_embeddings().weight.shape[1]
+    return torch.randn(POSITIONS, width, generator=torch.Generator().manual_seed(7))
+
+
+def as_prompt(embedding: Tensor, trial: int = 0) -> Prompt:
+    return Prompt(embedding, "random", trial, 0.5, 0.5, 40)
+
+
+@pytest.mark.parametrize("form", ["single", "three"])
+def test_accuracies_follow_from_the_counts_that_are_kept(form: Form) -> None:
+    model, tokenizer = tiny("bert")
+    task = make(form)
+    scores = sn.score(sn.load_model(model, tokenizer=tokenizer), task, [as_prompt(drawn(model))])[0]
+    for layer in range(scores.layers):
+        fired = scores.fired(layer).double().numpy()
+        n0, n1 = scores.totals.T[:, :, None, None]
+        if form == "single":
+            expected = (fired[:, 1] + n0 - fired[:, 0]) / (n0 + n1)
+        else:
+            expected = (fired[:, 1] / n1 + 1 - fired[:, 0] / n0) / 2
+        assert np.abs(scores.exact_accuracy(layer) - expected).max() < 1e-15
+        assert np.abs(scores.accuracy(layer).numpy() - expected).max() < 1e-7
+
+
+def test_batches_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny("llama")
+    model.double()
+    backbone, task = sn.load_model(model, tokenizer=tokenizer), make("three")
+    prompts = [as_prompt(drawn(model)), as_prompt(-drawn(model), 1)]
+    together = sn.score(backbone, task, prompts)
+    monkeypatch.setattr("skillneurons.tuning.inputs.TOKENS_IN_A_BATCH", 1)
+    for one, other in zip(together, sn.score(backbone, task, prompts), strict=True):
+        for name in one.tensors:
+            assert torch.allclose(one.tensors[name].double(), other.tensors[name].double(), rtol=0, atol=1e-5), name
+    assert not torch.equal(together[0].accuracy(0), together[1].accuracy(0))
+
+
+def test_nothing_of_a_sample_outlives_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny("opt")
+    alive: list[int] = []
+    seen: list[weakref.ref[Tensor]] = []
+    for statistic in (Means, Counts):
+
+        def watched(self: Any, layer: int, activations: Tensor, own: Any = statistic.__call__) -> None:
+            alive.append(sum(ref() is not None for ref in seen))
+            own(self, layer, activations)
+            seen.append(weakref.ref(activations))
+
+        monkeypatch.setattr(statistic, "__call__", watched)
+    monkeypatch.setattr("skillneurons.tuning.inputs.TOKENS_IN_A_BATCH", 64)
+    scores = sn.score(sn.load_model(model, tokenizer=tokenizer), make("single"), [as_prompt(drawn(model))])
+    assert len(seen) > 20 * scores[0].layers
+    assert max(alive) <= 1 and not any(ref() is not None for ref in seen)
+
+
+def test_a_neuron_far_more_active_than_the_others_spoils_no_sum() -> None:
+    draw = torch.Generator().manual_seed(0)
+    means = Means([16], positions=3, classes=2, device=torch.device("cpu"))
+    total, tokens, count, size = torch.zeros(3, 16).double(), torch.zeros(16).double(), 0, 0.0
+    for _ in range(20):
+        activations = torch.rand(200, 12, 16, generator=draw)
+        activations[:, :, 0] += 30
+        inputs = torch.rand(200, 12, generator=draw) < 0.6
+        inputs[:, :4] = False
+        batch = Batch(torch.empty(200, 12, 1), torch.ones(200, 12), inputs, slice(1, 4), 0, {})
+        means.begin(batch, torch.randint(2, (200,), generator=draw))
+        means(0, activations)
+        total += activations[:, 1:4].double().sum(0)
+        tokens += activations[inputs].double().sum(0)
+        count, size = count + int(inputs.sum()), size + float(activations.mean()) / 20
+    weights = torch.full((1, 2), 1 / 4000)
+    assert (means.baseline(0, weights)[0] - total / 4000).abs().max() < 1e-6 * size
+    assert (means.mean(0, answer=True)[:3] - total / 4000).abs().max() < 1e-6 * size
+    assert (means.mean(0, answer=True)[4] - tokens / count).abs().max() < 1e-6 * size
+
+
+def test_half_precision_is_widened_before_it_is_summed() -> None:
+    means = Means([1], positions=1, classes=1, device=torch.device("cpu"))
+    values = torch.tensor([256.0] + [1.0] * 255, dtype=torch.bfloat16)  # bfloat16 cannot tell 257 from 256
+    batch = Batch(torch.empty(256, 1, 1), torch.ones(256, 1), torch.zeros(256, 1, dtype=torch.bool), slice(0, 1), 0, {})
+    means.begin(batch, torch.zeros(256, dtype=torch.long))
+    means(0, values[:, None, None])
+    assert float(means.mean(0, answer=True)[0, 0]) == 511 / 256
+    counts = Counts([torch.full((1, 1, 1), 1.0009765625)], torch.tensor([[[0], [1]]]))
+    counts.begin(batch, torch.zeros(256, dtype=torch.long))
+    counts(0, torch.tensor([1.0, 1.0078125], dtype=torch.bfloat16).repeat(128)[:, None, None])
+    assert counts.fired[0].flatten().tolist() == [0, 128]
+
+
+@pytest.mark.parametrize("form", ["single", "three"])
+def test_the_bytes_that_are_told_are_those_of_the_statistics(form: Form) -> None:
+    model, tokenizer = tiny("bart")
+    task = make(form)
+    backbone = sn.load_model(model, tokenizer=tokenizer)
+    kept = sn.score(backbone, task, [as_prompt(drawn(model))])[0].tensors
+    told = scoring_bytes(backbone.widths, POSITIONS, len(task.labels), len(task.subtasks))
+    result = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
+    sums = backbone.neurons * (len(task.labels) * POSITIONS + 2) * 8
+    assert max(result, sums) <= told <= result + sums
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_side_without_samples_is_refused(split: str) -> None:
+    model, tokenizer = tiny("bert")
+    task = make("three")
+    kept: sn.Task = getattr(task, split)
+    poor = replace(task, **{split: kept.take(np.flatnonzero(kept.labels != 1))})
+    with pytest.raises(
+        sn.SkillNeuronsError, match=f"{split} of three has none labelled neutral .subtask neutral-rest.*limit"
+    ):
+        sn.score(sn.load_model(model, tokenizer=tokenizer), poor, [as_prompt(drawn(model))])
+
+
+def test_limits_bound_what_is_scored() -> None:
+    model, tokenizer = tiny("gpt2")
+    backbone, task = sn.load_model(model, tokenizer=tokenizer), make("single")
+    limited = sn.score(backbone, task, [as_prompt(drawn(model))], train_limit=30, dev_limit=20)[0]
+    same = sn.score(backbone, task.limited(train=30, dev=20), [as_prompt(drawn(model))])[0]
+    assert limited.totals.sum() == 20
+    assert all(torch.equal(limited.tensors[name], same.tensors[name]) for name in limited.tensors)
