@@ -91,7 +91,7 @@ def test_a_given_dev_leaves_train_whole() -> None:
 def test_frames_and_rows_give_the_same_task() -> None:
     frame = pd.DataFrame(rows(100, note=1.5))
     assert Task.from_frame("mood", frame, test=pd.DataFrame(rows(11)), words=WORDS) == binary()
-    coded = frame.assign(label=frame["label"].map({"bad": 0, "good": 1}).astype("category"))
+    coded = frame.assign(label=frame["label"].map({"bad": 0, "good": 1})).astype("category")
     by_number = Task.from_frame(
         "mood", coded, test=coded[:11], words={"0": "negative", "1": "positive"}, text="text", label="label"
     )

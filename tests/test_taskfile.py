@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from skillneurons.errors import SkillNeuronsError
@@ -140,6 +142,23 @@ def test_classes_that_a_parquet_file_names(tmp_path: Path) -> None:
     by_number = FILE.format(ending=".parquet").replace("bad =", "1 =").replace("good =", "0 =")
     (folder / "task.toml").write_text(by_number, encoding="utf-8")
     assert load_task(folder).test.labels.tolist() == [(i + 1) % 2 for i in range(9)]
+
+
+@pytest.mark.parametrize("values", [(1.0, 2.0), (1.5, 2.5)])
+def test_fractions_are_labels_and_nan_is_none(values: tuple[float, float], tmp_path: Path) -> None:
+    names = [f"{value:g}" for value in values]
+    file = FILE.format(ending=".parquet").replace("bad =", f'"{names[0]}" =').replace("good =", f'"{names[1]}" =')
+    folder = task_folder(tmp_path, file)
+
+    def write(split: str, labels: list[float]) -> None:
+        table = pa.table({"text": [f"text {i}" for i in range(len(labels))], "label": labels})
+        pq.write_table(table, folder / f"{split}.parquet")
+
+    for split in ("train", "dev", "test"):
+        write(split, [*values] * 4)
+    assert load_task(folder).test.labels.tolist() == [0, 1] * 4
+    write("test", [*values, float("nan"), *values])
+    assert "test: row 3 has no label" in told(folder)
 
 
 def test_keep_keeps_the_rows_of_its_labels(tmp_path: Path) -> None:

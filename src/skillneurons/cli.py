@@ -27,6 +27,7 @@ from .tuning.config import PRESETS, TuneConfig
 if TYPE_CHECKING:
     from .models import Backbone
 
+DESCRIPTION = "Find the neurons of a pretrained Transformer that carry the skill a task needs. Begin with: demo."
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 
@@ -34,9 +35,9 @@ Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 class Find:
     """Find the skill neurons of a model for a task."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], tyro.conf.arg(metavar="MODEL")]
     """Hub id, local folder, or miniature."""
-    task: Positional[str]
+    task: Annotated[Positional[str], tyro.conf.arg(metavar="TASK")]
     """Name in the catalogue, miniature/NAME, or path of a task file."""
     out: Path | None = None
     """Folder of the run; without it runs/TASK. The same command goes on with it after a kill."""
@@ -72,7 +73,7 @@ class Find:
 class Inspect:
     """Show where a model's neurons are, how many, and what scoring will cost in memory."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], tyro.conf.arg(metavar="MODEL")]
     """Hub id, local folder, or miniature."""
     positions: int = 127
     """Prompt tokens."""
@@ -182,7 +183,7 @@ def _parse(arguments: list[str]) -> Find | Inspect | Demo:
         | Annotated[Find, tyro.conf.subcommand("find", default=find)]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     )
-    return tyro.cli(commands, args=arguments, prog="skillneurons", description=__doc__)
+    return tyro.cli(commands, args=arguments, prog="skillneurons", description=DESCRIPTION)
 
 
 def _model(name: str, device: str, dtype: str, random_weights: bool, sites: str | None) -> Backbone:

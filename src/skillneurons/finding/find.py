@@ -23,12 +23,12 @@ from ..progress import say
 from ..tasks import Task
 from ..tuning.config import TuneConfig
 from ..tuning.inputs import Inputs
-from ..tuning.prompt import Prompt
+from ..tuning.prompt import Prompt, hard_prompts
 from ..tuning.tune import limited, trials, tune_trial
 from .measure import measure
 from .ranking import TrialBest, rank, reduce_trial
 from .run import FORMAT, Run
-from .score import TrialScores, score_trial
+from .score import TrialScores, score_trial, side_counts
 from .skill import SkillNeurons, plan_of
 
 
@@ -49,10 +49,12 @@ def find(
     """
     config = config or TuneConfig.preset(preset, **options)
     task = limited(task, config)
+    if not task.binary:  # whose subtasks are measured with both sides weighing the same
+        side_counts(task, "test")
     about = _about(model, task, config)
     run = None if out is None else Run(Path(out))
     if run is not None:
-        run.begin(plan_of(about))
+        run.begin(about)
         if run.finished:
             say(f"{run.folder} holds this run already, finished.")
             return SkillNeurons.load(run.folder)
@@ -78,7 +80,7 @@ def find(
         "tuning": [prompt.record() for prompt in prompts],
         "results": results,
     }
-    skill = SkillNeurons(about, table, prompts, scores, log, task)
+    skill = SkillNeurons(about, table, prompts, scores, log, _task=task)
     if run is None:
         return skill
     skill.save(run.folder)
@@ -119,6 +121,7 @@ def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
         "labels": list(task.labels),
         "majority": task.majority("test"),
         "sizes": dict(task.sizes),
+        "seeds": {"trials": config.seed, "split": task.seed},
         "subtasks": [
             {"name": own.name, "positive": list(own.positive), "negative": list(own.negative)} for own in task.subtasks
         ],
@@ -137,6 +140,8 @@ def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
             "code": _code(),
         },
     }
+    if config.prompt == "hard":
+        about["fingerprints"]["prompts"] = digest(*hard_prompts(task))
     return about | {"identity": digest(repr(plan_of(about)))}
 
 

@@ -80,9 +80,10 @@ def ordered(
 ) -> Int[np.ndarray, " neuron"]:
     """Indices by descending predictivity, then ascending p, then at random.
 
-    Predictivities are sums of fractions: 12 decimals tell different ones apart, and not the order of adding.
+    Rounded, so that equal ones tie whichever way they were computed: predictivities are sums of fractions, which 12
+    decimals tell apart; a table and its mirror image have the same p but for the last digits of its logarithm.
     """
-    return np.lexsort((source.random(len(p)), p, -predictivity.round(12)))
+    return np.lexsort((source.random(len(p)), np.log(p).round(9), -predictivity.round(12)))
 
 
 def in_turn(orders: Sequence[Sequence[int] | np.ndarray]) -> list[tuple[int, int]]:

@@ -27,6 +27,8 @@ from ..tuning.prompt import Prompt
 from .score import TrialScores
 
 FORMAT = 1
+TASK = "task"
+"""The folder of a run's task that was made in memory."""
 _KEY = "skillneurons"  # one key of metadata, as safetensors writes several in no fixed order
 
 
@@ -34,7 +36,7 @@ class Stored(Mapping[str, Tensor]):
     """A safetensors file's tensors, read when asked for."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
         with _opened(path) as file:
             self._names = sorted(file.keys())
 
@@ -75,23 +77,28 @@ class Run:
         """The state of a trial's tuning."""
         return self.unfinished / f"trial-{trial}.safetensors"
 
-    def begin(self, plan: Mapping[str, Any]) -> None:
-        """Set the folder up for a finding, or go on with the same one; refuse another's folder."""
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Set the folder up for a finding, or go on with the same one; refuse another's folder.
+
+        `about` is what of run.json is known before any work.
+        """
         path = self.unfinished / "plan.json"
         for file in (path, self.folder / "run.json"):
             if file.exists():
-                held = read_json(file, "Remove the folder, or choose another --out.")
-                differ = [key for key in plan if held.get(key) != plan[key]]
+                differ = _differences(_ours(file, "Choose another --out, or remove the folder."), about)
                 if differ:
                     raise SkillNeuronsError(
-                        f"{self.folder} holds another run: it differs in {_differences(held, plan, differ)}. Choose "
-                        "another --out, or remove the folder."
+                        f"{self.folder} holds another run: it differs in {', '.join(differ)}. Choose another --out, or "
+                        "remove the folder."
                     )
                 return
-        write_json(path, plan)
+        write_json(path, about)
 
     def end(self) -> None:
-        """The finding is whole: its state of work is no longer needed."""
+        """The finding is whole: its state of work is no longer needed, nor what a killed writer left."""
+        for left in self.folder.glob(".*"):
+            if left.name.startswith((".trial-", ".neurons.parquet.", ".log.json.", ".run.json.")):
+                left.unlink(missing_ok=True)
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def write_trial(self, trial: int, identity: str, prompt: Prompt, scores: TrialScores) -> None:
@@ -143,7 +150,8 @@ class Run:
             return pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise SkillNeuronsError(
-                f"{path} cannot be read ({error}). Run `skillneurons find` again with another --out."
+                f"{path} cannot be read ({error}). Remove it and run.json, and run the same `find` command again: it "
+                "is made anew from the trials."
             ) from error
 
     def read(self) -> dict[str, Any]:
@@ -151,14 +159,17 @@ class Run:
         if self.unfinished.exists():
             raise SkillNeuronsError(f"{self.folder} holds an unfinished run; the same `find` command goes on with it.")
         path = self.folder / "run.json"
-        about = read_json(path, "A run is a folder that `skillneurons find ... --out` has finished.")
-        if not isinstance(about, dict) or "fingerprints" not in about:
-            raise SkillNeuronsError(
-                f"{path} was not written by skillneurons. A run is a folder that `find` has finished."
-            )
+        about = _ours(path, "A run is a folder that `skillneurons find ... --out` has finished.")
         if about.get("format") != FORMAT:
             raise _other_version(path, about.get("format"))
+        if "results" not in about:
+            raise SkillNeuronsError(f"{path} is not whole. Remove it and run the same `find` command again.")
         return about
+
+    def read_log(self) -> dict[str, Any]:
+        """log.json, empty where it is gone: nothing rests on it."""
+        path = self.folder / "log.json"
+        return dict(read_json(path, "Remove it: nothing rests on it.")) if path.exists() else {}
 
 
 def _opened(path: Path) -> Any:
@@ -183,13 +194,23 @@ def _other_version(path: Path, found: object) -> SkillNeuronsError:
     )
 
 
-def _differences(held: Mapping[str, Any], plan: Mapping[str, Any], keys: list[str]) -> str:
-    told = []
-    for key in keys:
-        there, here = held.get(key), plan[key]
-        if isinstance(there, dict) and isinstance(here, dict):
-            inner = [name for name in here if there.get(name) != here[name]]
-            told += [f"{name} ({there.get(name)} there, {here[name]} here)" for name in inner]
-        else:
-            told.append(f"{key} ({there} there, {here} here)")
-    return ", ".join(told)
+def _ours(path: Path, remedy: str) -> dict[str, Any]:
+    about = read_json(path, remedy)
+    if not isinstance(about, dict) or not all(isinstance(about.get(key), dict) for key in ("config", "fingerprints")):
+        raise SkillNeuronsError(f"{path} was not written by skillneurons. {remedy}")
+    return about
+
+
+def _differences(held: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    """Each option and fingerprint in which the run that is held is another one, with both values."""
+    pairs = {key: (held.get(key), about[key]) for key in ("format", "version")}
+    for part in ("config", "fingerprints"):
+        pairs |= {key: (held[part].get(key), here) for key, here in about[part].items()}
+    named = {"model": "model", "data": "task"}  # fingerprints say more beside the name of what they are of
+    return [
+        f"{key} ({there} there, {here} here)"
+        if key not in named
+        else f"{key} ({held.get(named[key])}, {there} there; {about[named[key]]}, {here} here)"
+        for key, (there, here) in pairs.items()
+        if there != here
+    ]

@@ -97,9 +97,7 @@ def score_trial(inputs: Inputs, prompt: Prompt, of: str = "") -> TrialScores:
     model, task = inputs.backbone, inputs.task
     embedding = prompt.embedding.to(model.device)
     sides = subtask_sides(task)
-    in_train = np.einsum("skc,c->sk", sides, np.bincount(inputs.labels("train"), minlength=len(task.labels)))
-    totals = np.einsum("skc,c->sk", sides, np.bincount(inputs.labels("dev"), minlength=len(task.labels)))
-    _refuse_empty(task, {"train": in_train, "dev": totals})
+    in_train, totals = side_counts(task, "train"), side_counts(task, "dev")
     weights = np.einsum("skc,sk->sc", sides, 0.5 / in_train) if not task.binary else np.full(
         (1, len(task.labels)), 1.0 / in_train.sum()
     )  # fmt: skip
@@ -134,6 +132,23 @@ def subtask_sides(task: Task) -> Int[np.ndarray, "subtask 2 class"]:
     return np.array(members, dtype=np.int64)
 
 
+def side_counts(task: Task, split: SplitName) -> Int[np.ndarray, "subtask 2"]:
+    """Samples of a split on the negative and on the positive side of each subtask.
+
+    Raises `SkillNeuronsError` where a side has none.
+    """
+    labels = getattr(task, split).labels
+    counts = np.einsum("skc,c->sk", subtask_sides(task), np.bincount(labels, minlength=len(task.labels)))
+    for subtask, (negative, positive) in zip(task.subtasks, counts, strict=True):
+        if not (negative and positive):
+            side = subtask.negative if not negative else subtask.positive
+            raise SkillNeuronsError(
+                f"both sides of a subtask need samples; {split} of {task.name} has none labelled {' or '.join(side)} "
+                f"(subtask {subtask.name}). Raise --{split}-limit, or give more data."
+            )
+    return counts
+
+
 def _sweep(inputs: Inputs, split: SplitName, prompt: Tensor, statistic: Means | Counts, label: str) -> None:
     model = inputs.backbone
     labels = inputs.labels(split)
@@ -143,14 +158,3 @@ def _sweep(inputs: Inputs, split: SplitName, prompt: Tensor, statistic: Means | 
             statistic.begin(batch, torch.from_numpy(labels[chosen]).to(model.device))
             model.read(batch)
             advance(len(chosen))
-
-
-def _refuse_empty(task: Task, sides: Mapping[str, Int[np.ndarray, "subtask 2"]]) -> None:
-    for split, counted in sides.items():
-        for subtask, (negative, positive) in zip(task.subtasks, counted, strict=True):
-            if not (negative and positive):
-                side = subtask.negative if not negative else subtask.positive
-                raise SkillNeuronsError(
-                    f"both sides of a subtask need samples; {split} of {task.name} has none labelled "
-                    f"{' or '.join(side)} (subtask {subtask.name}). Raise --{split}-limit, or give more data."
-                )

@@ -40,6 +40,8 @@ def select(
     """
     if (count is None) == (fraction is None):
         raise SkillNeuronsError("choose neurons by a count or by a fraction=, one of the two.")
+    if count is not None and int(count) != count:
+        raise SkillNeuronsError(f"a count is a whole number; given: {count}. A share of the neurons is fraction=.")
     if fraction is not None and not 0 < fraction <= 1:
         raise SkillNeuronsError(f"a fraction lies above 0 and at most at 1; given: {fraction}.")
     if scope not in ("model", "layer"):
@@ -58,12 +60,12 @@ def select(
             taken = _take(merged, order, _number(width, count, fraction, f"layer {layer}"), source)
             chosen += [(layer, neuron) for neuron in taken]
     how: dict[str, object] = {"order": order, "scope": scope, "subtask": subtask}
-    how |= {"count": count} if fraction is None else {"fraction": fraction}
-    return NeuronSet(tuple(chosen), tuple(widths), how | ({"seed": seed} if order == "random" else {}))
+    how |= {"count": int(count)} if count is not None else {"fraction": float(fraction or 0)}
+    return NeuronSet(tuple(chosen), tuple(widths), how | ({"seed": int(seed)} if order == "random" else {}))
 
 
 def _number(size: int, count: int | None, fraction: float | None, where: str) -> int:
-    number = count if count is not None else max(1, round(size * (fraction or 0)))
+    number = int(count) if count is not None else max(1, round(size * (fraction or 0)))
     if not 1 <= number <= size:
         raise SkillNeuronsError(f"{where} has {size} neurons; asked for: {number}.")
     return number

@@ -25,7 +25,7 @@ from ..tasks import Task, load_task
 from ..tuning.config import TuneConfig
 from ..tuning.prompt import Prompt
 from ..tuning.tune import limited
-from .run import Run
+from .run import TASK, Run
 from .score import TrialScores
 from .selection import Order, Scope, select
 from .show import as_html, as_text
@@ -36,7 +36,7 @@ class SkillNeurons:
     """The neurons of one model ranked for one task.
 
     `about` is run.json's content; `prompts` and `scores` have one entry a trial; `log` is what may differ between
-    two runs of the same work.
+    two runs of the same work; `folder` is the run's, where it was read from one.
     """
 
     about: dict[str, Any]
@@ -44,6 +44,7 @@ class SkillNeurons:
     prompts: Sequence[Prompt] = field(repr=False)
     scores: Sequence[TrialScores] = field(repr=False)
     log: dict[str, Any] = field(default_factory=dict, repr=False)
+    folder: Path | None = field(default=None, repr=False)
     _task: Task | None = field(default=None, repr=False)
 
     @property
@@ -63,15 +64,20 @@ class SkillNeurons:
 
     @cached_property
     def task(self) -> Task:
-        """The task with the samples that were used; loaded again from its source where the finding was loaded.
+        """The task with the samples that were used; loaded again, from its source or the run, where the finding was.
 
         Raises `SkillNeuronsError` where the source is gone or its data have changed.
         """
-        task = self._task or limited(load_task(self.about["source"]["task"]), self.config)
+        if self._task is not None:
+            return self._task
+        source = self.about["source"]["task"]
+        if source is None:  # it was made in memory, and written with the run
+            source = (self.folder or Path()) / TASK
+        task = limited(load_task(source), self.config)
         if task.fingerprint != self.about["fingerprints"]["data"]:
             raise SkillNeuronsError(
-                f"the data of task {task.name} ({self.about['source']['task']}) are no longer those of this run. "
-                "Restore them, or run `find` again."
+                f"the data of task {task.name} ({source}) are no longer those of this run. Restore them, or run `find` "
+                "again."
             )
         return task
 
@@ -118,17 +124,16 @@ class SkillNeurons:
     def save(self, folder: str | Path) -> None:
         """Write the run's directory (docs/run-directory.md). Trials that are there already are kept."""
         run = Run(Path(folder))
-        run.begin(plan_of(self.about))
+        run.begin(self.about)
         identity = self.about["identity"]
         for trial, (prompt, scores) in enumerate(zip(self.prompts, self.scores, strict=True)):
             if run.read_trial(trial, identity) is None:
                 run.write_trial(trial, identity, prompt, scores)
-        about = self.about
-        if about["source"]["task"] is None:
-            self.task.save(run.folder / "task")
+        if self.about["source"]["task"] is None:
+            self.task.save(run.folder / TASK)
         run.write_neurons(self.neurons)
         write_json(run.folder / "log.json", self.log)
-        write_json(run.folder / "run.json", about)
+        write_json(run.folder / "run.json", self.about)
         run.end()
 
     @classmethod
@@ -147,9 +152,8 @@ class SkillNeurons:
                 "and run the same `find` command again."
             )
         found = [trial for trial in trials if trial is not None]
-        if about["source"]["task"] is None:
-            about = {**about, "source": {**about["source"], "task": str(run.folder / "task")}}
-        return cls(about, run.read_neurons(), [prompt for prompt, _ in found], [scores for _, scores in found])
+        prompts, scores = [prompt for prompt, _ in found], [scores for _, scores in found]
+        return cls(about, run.read_neurons(), prompts, scores, run.read_log(), run.folder.absolute())
 
     def __repr__(self) -> str:
         return as_text(self.about)

@@ -39,7 +39,7 @@ class NeuronSet:
         for layer, neuron in self.neurons:
             if not (0 <= layer < len(self.widths) and 0 <= neuron < self.widths[layer]):
                 raise SkillNeuronsError(
-                    f"a neuron is (layer, neuron), both from 0, in a model whose layers have {list(self.widths)} neurons; "
+                    f"a neuron is (layer, neuron), both from 0, in layers of {list(self.widths)} neurons; "
                     f"given: ({layer}, {neuron}). Choose neurons that this model has."
                 )
         if twice := [pair for pair, count in Counter(self.neurons).items() if count > 1]:

@@ -31,7 +31,8 @@ from ..errors import SkillNeuronsError
 Watch = Callable[[int, Float[Tensor, "batch token neuron"]], "Tensor | None"]
 """Called with a layer's number and its activations; a tensor that it returns takes their place."""
 
-_MIXER = re.compile("att(n|ention)|mixer", re.IGNORECASE)  # mixes tokens: attention, or Mamba's state space
+_MIXER = re.compile("att(n|ention)|mixer", re.IGNORECASE)  # what mixes tokens: attention, Mamba's state space
+_MIXER_TYPE = re.compile("(Att(n|ention)|Mixer)$")  # at the end, for there are types like HybridAttentionDecoderLayer
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _REMEDY = 'Name the down-projections yourself, e.g. sites="model.layers.{layer}.mlp.down_proj".'
 
@@ -46,27 +47,36 @@ class Site:
 
 
 def find_sites(
-    model: nn.Module, stack: nn.Module, hidden: int, probe: Callable[[], object], pattern: str | None = None
+    model: Any, stack: nn.Module, hidden: int, probe: Callable[[], object], pattern: str | None = None
 ) -> tuple[Site, ...]:
     """The sites of `stack`, a part of `model`, in the order of its layers; paths are the model's.
 
-    `hidden` is the width of the residual stream; `probe` runs a short input through the stack. Raises
-    `SkillNeuronsError` for a mixture of experts, where no FFN, or more than one in a block, can be found, and for a
-    `pattern` that fits no linear layer.
+    `hidden` is the width of the residual stream; `probe` runs two tokens through the stack. Raises
+    `SkillNeuronsError` for a mixture of experts, where no FFN, or more than one in a block, can be found, where an FFN
+    sees other tokens than the input's, and for a `pattern` that fits no linear layer.
     """
     modules = dict(model.named_modules())
     top = next(path for path, module in modules.items() if module is stack)
     inside = f"{top}." if top else ""
     modules = {path: module for path, module in modules.items() if path == top or path.startswith(inside)}
     if pattern is None:
-        _refuse_experts(model, stack)
+        refuse_experts(model.config, type(model).__name__, stack)
         found = _down_projections(modules, hidden)
     else:
         found = _matching(modules, pattern)
     calls: list[str] = []
+
+    def call(path: str, activations: Tensor) -> None:
+        if activations.numel() != 2 * found[path]:
+            raise SkillNeuronsError(
+                f"an FFN sees every token of the input and no other; {path}, given 2 tokens, saw a tensor of "
+                f"{list(activations.shape)}. Use a model that does not fill up or set apart tokens inside."
+            )
+        calls.append(path)
+
     with contextlib.ExitStack() as hooks:
         for path in found:
-            hook = modules[path].register_forward_pre_hook(lambda _module, _args, path=path: calls.append(path))
+            hook = modules[path].register_forward_pre_hook(lambda _module, args, path=path: call(path, args[0]))
             hooks.callback(hook.remove)
         probe()
     if not calls:
@@ -75,6 +85,17 @@ def find_sites(
             f"{type(model).__name__} has none that a pass calls. {_REMEDY}"
         )
     return tuple(Site(layer, path, found[path]) for layer, path in enumerate(calls))
+
+
+def refuse_experts(config: Any, name: str, stack: nn.Module | None = None) -> None:
+    """Raise `SkillNeuronsError` where a configuration, or the weights of a stack, tell of a mixture of experts."""
+    counts = [getattr(config.get_text_config(), count, None) for count in _EXPERTS]
+    packed = stack is not None and any("expert" in path for path, _ in stack.named_parameters())
+    if packed or any(isinstance(count, int) and count > 1 for count in counts):
+        raise SkillNeuronsError(
+            f"neurons are ranked in dense models; {name} is a mixture of experts, whose FFNs are chosen token by token "
+            "and hold their weights in one block, with no linear layer to read. Use a dense model."
+        )
 
 
 @contextlib.contextmanager
@@ -156,7 +177,7 @@ def _above(path: str) -> list[str]:
 
 
 def _mixes(path: str, modules: Mapping[str, nn.Module]) -> bool:
-    return bool(_MIXER.search(path.rsplit(".", 1)[-1]) or _MIXER.search(type(modules[path]).__name__))
+    return bool(_MIXER.search(path.rpartition(".")[2]) or _MIXER_TYPE.search(type(modules[path]).__name__))
 
 
 def _block(path: str, modules: Mapping[str, nn.Module]) -> str | None:
@@ -190,13 +211,3 @@ def _matching(modules: Mapping[str, nn.Module], pattern: str) -> dict[str, int]:
             f"There are: {', '.join(kinds[:12])}{', ...' if len(kinds) > 12 else '.'}"
         )
     return found
-
-
-def _refuse_experts(model: Any, stack: nn.Module) -> None:
-    counts = [getattr(model.config.get_text_config(), name, None) for name in _EXPERTS]
-    packed = any("expert" in name for name, _ in stack.named_parameters())
-    if packed or any(isinstance(count, int) and count > 1 for count in counts):
-        raise SkillNeuronsError(
-            f"neurons are ranked in dense models; {type(model).__name__} is a mixture of experts, whose FFNs are chosen "
-            "token by token and hold their weights in one block, with no linear layer to read. Use a dense model."
-        )

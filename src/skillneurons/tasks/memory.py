@@ -35,6 +35,9 @@ def open_frame(frame: Any, spec: Spec, split: str, found: list[str]) -> datasets
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         found.append(f"{split}: a column mixes kinds of values: {'; '.join(map(str, error.args))}")
         return None
+    for index, column in enumerate(table.columns):
+        if pa.types.is_dictionary(column.type):  # of a categorical column
+            table = table.set_column(index, table.column_names[index], column.cast(column.type.value_type))
     return _in_memory(table)
 
 

@@ -82,6 +82,7 @@ def _read(
 def _codes(
     spec: Spec, rows: datasets.Dataset, keep: Sequence[str], name: str, found: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The labels [rows] as indices into the task's labels, and which rows [rows] are kept, whatever their texts."""
     labels = _names(spec, rows)
     everything = np.ones(len(rows), np.bool_)
     if labels is None:
@@ -103,18 +104,11 @@ def _names(spec: Spec, rows: datasets.Dataset) -> pa.ChunkedArray | None:
     """The labels as strings, null where there is none (-1 too, unless [words] has it); None where they cannot be."""
     column = rows.data.column(spec.label)
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return column.cast(pa.string())
-    if pa.types.is_boolean(kind) or pa.types.is_null(kind):
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind):
         return column.cast(pa.string())
     if pa.types.is_floating(kind):
         column = pc.if_else(pc.is_nan(column), None, column)
-        try:
-            column = column.cast(pa.int64())
-        except pa.ArrowInvalid:
+        if not pc.all(pc.equal(column, pc.floor(column))).as_py():
             return column.cast(pa.string())
     elif not pa.types.is_integer(kind):
         return None

@@ -41,8 +41,9 @@ def open_data(data: Data, folder: Path, found: list[str]) -> dict[str, datasets.
     """The splits (train, dev, test) that `data` names, where they can be read; what cannot is told in `found`."""
     opened = {}
     if data.hub is not None:
-        with _reporting("data.hub", found):
-            opened = _open_hub(data)
+        if not data.mistakes():
+            with _reporting("data.hub", found):
+                opened = _open_hub(data)
     else:
         for split, name in data.splits().items():
             with _reporting(f"data.{split}", found):
@@ -59,16 +60,22 @@ def _open_file(name: str, folder: Path) -> datasets.Dataset:
     if not path.is_file():
         beside = sorted(file.name for file in path.parent.glob("*") if file.suffix.lower() in FORMATS)
         raise SkillNeuronsError(unknown("file", name, beside))
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     with _calm():
         return datasets.load_dataset(
             FORMATS[path.suffix.lower()],
-            name=content,
+            name=_content(path),
             data_files={"train": glob.escape(str(path))},
             split="train",
             **_options(path),
         )
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise SkillNeuronsError(f"{path.name!r} cannot be read: {error.strerror}; check its permissions") from None
 
 
 def _options(path: Path) -> dict[str, Any]:

@@ -16,7 +16,6 @@ Read here with every mistake collected, and written. Its sections as objects are
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import tomllib
@@ -39,7 +38,7 @@ def validate(form: type[S], raw: Mapping[str, Any], found: list[str]) -> S:
     try:
         spec = form.model_validate(raw)
     except ValidationError as error:
-        values = copy.deepcopy(dict(raw))
+        values = _copied(raw)
         for problem in error.errors():
             place = problem["loc"]
             found.append(_explain(form, place, problem))
@@ -101,6 +100,13 @@ def _keys(form: type[Config], place: tuple[int | str, ...]) -> Iterable[str]:
     if place[0] == "subtasks":
         return ("name", "positive", "negative")
     return Data.model_fields if place[0] == "data" and len(place) > 1 else form.model_fields
+
+
+def _copied(value: Any) -> Any:
+    """A copy with plain tables and lists, which can be taken apart."""
+    if isinstance(value, Mapping):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _drop(values: Any, place: tuple[Any, ...]) -> None:

@@ -8,9 +8,10 @@ was killed goes on from its last evaluation and ends as it would have.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..errors import SkillNeuronsError
 from ..files import replacing, unwritable
 from ..progress import progress
 from .config import TuneConfig
@@ -95,17 +97,25 @@ def _steps(
     def rate(step: int) -> float:
         return lr * min((step + 1) / rising, (total - step) / max(1, total - rising))
 
-    seen = []
-    for loss in _run(state, inputs, config, trial, range(state.step, until), rate):
-        seen.append(loss)
-        advance(1)
+    seen: list[float] = []
+    with closing(_run(state, inputs, config, trial, range(state.step, until), rate)) as running:
+        for loss in running:
+            if not isfinite(loss):
+                break
+            seen.append(loss)
+            advance(1)
+    if len(seen) < until - state.step or not bool(state.prompt.isfinite().all()):
+        raise SkillNeuronsError(
+            f"tuning needs finite numbers; trial {trial + 1} lost them at step {state.step + len(seen)}, with a "
+            f"learning rate of {lr:g}. Try a smaller --lr or --lr auto, or --dtype float32."
+        )
     state.step = until
     return float(np.mean(seen))
 
 
 def _run(
     state: _State, inputs: Inputs, config: TuneConfig, trial: int, steps: range, rate: Callable[[int], float]
-) -> Iterator[float]:
+) -> Generator[float]:
     """Take the steps, dropout on; yields each one's loss."""
     model: Any = inputs.backbone.model
     device = inputs.backbone.device
