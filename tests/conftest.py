@@ -29,3 +29,11 @@ def assets() -> Path:
     if not folder:
         pytest.skip("SKILLNEURONS_ASSETS is not set: the real model and data are not at hand")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny models are faster on one thread than on several that wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)

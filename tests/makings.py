@@ -3,9 +3,10 @@
     task = make("single")                       # two labels
     task = make("pair", train=40)               # two texts a sample; the second tells
     task = make("three")                        # three labels of unequal counts, four subtasks
+    task = easy()                               # one that any model can learn
 
-Texts have 1 to 12 words and one of `TELLING` among them. Labels are drawn two to one to ... so that no two sides of
-a subtask have the same number of samples.
+Texts of `make` have 1 to 12 words and one of `TELLING` among them. Labels are drawn unevenly, so that the two sides of
+a subtask differ in their number of samples.
 """
 
 from __future__ import annotations
@@ -59,3 +60,15 @@ def make(form: Form, train: int = 60, dev: int = 40, test: int = 30, seed: int =
     text = ["before", "text"] if form == "pair" else ["text"]
     words = {label: label for label in TELLING if form == "three" or label != "neutral"}
     return Task.from_rows(form, **splits, text=text, words=words, seed=seed, **options)
+
+
+def easy(train: int = 96, dev: int = 48, test: int = 48) -> Task:
+    """A task that any model can learn: each text is one word, again and again."""
+    draw = random.Random(0)
+
+    def some(count: int) -> list[dict[str, Any]]:
+        labels = [*draw.choices(["negative", "positive"], k=count - 2), "negative", "positive"]
+        return [{"label": label, "text": " ".join([TELLING[label][0]] * draw.randint(2, 6))} for label in labels]
+
+    words = {"negative": "negative", "positive": "positive"}
+    return Task.from_rows("easy", train=some(train), dev=some(dev), test=some(test), words=words)

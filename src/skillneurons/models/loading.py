@@ -11,6 +11,7 @@ Weights come from safetensors alone, and code that comes with a model runs only 
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,11 @@ def load_model(
     model.requires_grad_(False)
     refuse_broken(model, name)
     _refuse_foreign(tokenizer, model, name)
-    with explained(f"a trial pass of two tokens through {name} failed", "Use a model that takes token embeddings."):
+    with explained(f"a trial pass through {name} failed", "Use a model that takes token embeddings."):
         hidden = int(model.config.get_text_config().hidden_size)
         found = find_sites(model, _stack(model, kind), hidden, lambda: _two_tokens(model, kind), sites)
         backbone = Backbone(model, tokenizer, kind, found, name, random_weights)
-        _refuse_padded(backbone)
+        _refuse_odd(backbone)
     return backbone
 
 
@@ -196,17 +197,24 @@ def _refuse_foreign(tokenizer: PreTrainedTokenizerBase, model: Any, name: str) -
 
 
 @torch.no_grad()
-def _refuse_padded(backbone: Backbone) -> None:
-    """Refuse a model in which padding changes the numbers: its positions or its mixing of tokens know of no mask."""
+def _refuse_odd(backbone: Backbone) -> None:
+    """Refuse a model that overflows, or whose numbers padding changes: mask or position ids are nothing to it."""
     prompt = backbone.embed(torch.ones(1, dtype=torch.long, device=backbone.device))
     short, long = np.array([2]), np.array([3, 4, 5])
     alone, padded = _at_prompt(backbone, prompt, [short]), _at_prompt(backbone, prompt, [short, long])
+    limit = 1e-4 if backbone.model.dtype.itemsize > 2 else 0.1
     for layer, (one, two) in enumerate(zip(alone, padded, strict=True)):
-        off = float((one[0] - two[0]).abs().max() / one.abs().max().clamp(min=1e-30))
-        if off > (1e-3 if backbone.model.dtype.itemsize > 2 else 0.1):
+        largest = float(one.abs().max())
+        if not isfinite(largest):
             raise SkillNeuronsError(
-                f"padding must change nothing; in {backbone.name} ({type(backbone.model).__name__}) it changes "
-                f"activations of layer {layer} by {off:.1%} of the largest. Use a model that heeds the attention mask."
+                f"activations must be finite numbers; layer {layer} of {backbone.name} gives NaN or infinity in "
+                f"{backbone.model.dtype}. Load it with another dtype, such as float32."
+            )
+        off = float((one[0] - two[0]).abs().max())
+        if off > limit * largest:
+            raise SkillNeuronsError(
+                f"padding must change nothing; in {backbone.name} it changes the activations of layer {layer} by "
+                f"{off / largest:.2%} of the largest. Use a model that heeds the attention mask and position ids."
             )
 
 
@@ -215,7 +223,7 @@ def _at_prompt(backbone: Backbone, prompt: torch.Tensor, inputs: list[np.ndarray
     batch = backbone.place(prompt, inputs)
     layers: list[torch.Tensor] = []
     with backbone.observe(lambda layer, activations: layers.append(activations[:, batch.prompt].float())):
-        backbone.read(batch)
+        backbone.answer(batch)
     return layers
 
 

@@ -126,7 +126,7 @@ def attached(roots: Sequence[nn.Module], sites: Sequence[Site], watch: Watch) ->
         activations: Tensor = args[0]
         # some models (OPT) fold batch and tokens into one axis
         changed = watch(site.layer, activations.reshape(batch, -1, site.width))
-        return None if changed is None else (changed.reshape(activations.shape), *args[1:])
+        return None if changed is None else (changed.reshape(activations.shape).contiguous(), *args[1:])
 
     with contextlib.ExitStack() as hooks:
         for root in roots:

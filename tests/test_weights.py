@@ -1,0 +1,210 @@
+"""Weights: all of them, finite, from safetensors; drawn anew by a seed; and the fingerprint that tells them apart."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from skillneurons import Backbone
+from skillneurons.models import load_model
+
+from .backbones import backbone, passed, placed
+from .families import FAMILIES, save_tiny, tiny
+from .test_loading import configured, refused
+
+
+class Trap:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
+def test_pickled_weights_are_not_read(name: str, tmp_path: Path) -> None:
+    folder, sprung = save_tiny("bert", tmp_path / "mine"), tmp_path / "sprung"
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(Trap(sprung)))
+    refused(folder, rf"weights must be safetensors.* has {name}\. .*save it anew with save_pretrained")
+    assert not sprung.exists()
+    pickle.loads((folder / name).read_bytes())
+    assert sprung.exists()  # the trap works
+
+
+@pytest.mark.parametrize("way", ["index", "config", "config's index"])
+def test_pickles_that_a_folder_passes_off_as_safetensors_are_not_read(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny("bert", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    torch.save(weights, folder / "adapter_model.bin")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "adapter_model.bin")}
+    if way == "index":
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    elif way == "config":
+        configured(folder, transformers_weights="adapter_model.bin")
+    else:
+        (folder / "mine.safetensors.index.json").write_text(json.dumps(index))
+        configured(folder, transformers_weights="mine.safetensors.index.json")
+    monkeypatch.setattr(torch, "load", lambda *_args, **_options: pytest.fail("unpickled"))
+    refused(folder, r"weights must be safetensors.* has adapter_model\.bin")
+
+
+def test_weights_in_several_files_are_read(tmp_path: Path) -> None:
+    model, tokenizer = tiny("roberta")
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    tokenizer.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    whole = load_model(model, tokenizer=tokenizer)
+    assert torch.equal(passed(load_model(tmp_path), placed(whole))[1], passed(whole, placed(whole))[1])
+    next(tmp_path.glob("*.safetensors")).unlink()
+    refused(tmp_path, "the weights of .* cannot be read: .*copy or download it again")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 0.5, 0.999])
+def test_truncated_weights_are_told(kept: float, tmp_path: Path) -> None:
+    file = save_tiny("bert", tmp_path) / "model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[: int(kept * len(data)) if kept < 1 else int(kept)])
+    refused(tmp_path, "the weights of .* cannot be read: .*model.safetensors alone: copy or download it again")
+
+
+@pytest.mark.parametrize("data", [b"something else " * 100, b"\x80\x04" * 300, b"version https://git-lfs\nsize 1\n" * 9])
+def test_foreign_bytes_are_told(data: bytes, tmp_path: Path) -> None:
+    save_tiny("bert", tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(data)
+    refused(tmp_path, "the weights of .* cannot be read")
+
+
+def test_no_weights_at_all_are_told(tmp_path: Path) -> None:
+    (save_tiny("bert", tmp_path) / "model.safetensors").unlink()
+    refused(tmp_path, r"the weights of .* cannot be read: .*no file named model\.safetensors")
+
+
+def test_missing_weights_are_told(tmp_path: Path) -> None:
+    configured(save_tiny("bert", tmp_path), num_hidden_layers=3)
+    refused(tmp_path, r"every weight .* lacks 16 \(bert\.encoder\.layer\.2\..*, \.\.\.\)")
+
+
+def test_weights_of_other_shapes_are_told(tmp_path: Path) -> None:
+    configured(save_tiny("bert", tmp_path), intermediate_size=50)
+    refused(tmp_path, r"6 have not, such as bert\.encoder\.layer\.0\..*: \[44\], not \[50\]\. Copy or download")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["bert", "llama", "t5"])
+def test_weights_that_are_no_finite_numbers_are_told(name: str, value: float, tmp_path: Path) -> None:
+    file = save_tiny(name, tmp_path) / "model.safetensors"
+    weights = load_file(file)
+    path = sorted(path for path in weights if "layer" in path or "block" in path)[-1]
+    weights[path].view(-1)[3] = value
+    save_file(weights, file, metadata={"format": "pt"})
+    refused(tmp_path, rf"weights must be finite numbers; {path} of .* holds NaN or infinity\. Load an intact copy")
+
+
+def test_weights_too_large_for_the_dtype_are_told(tmp_path: Path) -> None:
+    model, tokenizer = tiny("bert")
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.dense.weight[0, 0] = 1e5
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    refused(tmp_path, "layer.0.output.dense.weight .*or another dtype", dtype="float16")
+    assert load_model(tmp_path, dtype="bfloat16").layers == 2
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_random_weights_have_the_shapes_and_nothing_else(name: str, tmp_path: Path) -> None:
+    folder = save_tiny(name, tmp_path)
+    model = load_model(folder)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    blank, same, other = (load_model(folder, random_weights=True, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert blank.random and not model.random and "random weights" in repr(blank)
+    assert (blank.sites, blank.kind, blank.room(5)) == (model.sites, model.kind, model.room(5))
+    weights, drawn, again = (dict(own.model.named_parameters()) for own in (model, blank, same))
+    assert {path: own.shape for path, own in weights.items()} == {path: own.shape for path, own in drawn.items()}
+    assert all(torch.equal(own, again[path]) for path, own in drawn.items())
+    matrices = [path for path, own in drawn.items() if own.ndim == 2 and own.shape[0] > 1]
+    for another in (weights, dict(other.model.named_parameters())):
+        assert not [path for path in matrices if torch.equal(drawn[path], another[path])]
+    assert blank.fingerprint == same.fingerprint != other.fingerprint != model.fingerprint
+    assert not any(own.requires_grad for own in drawn.values()) and not blank.model.training
+
+
+def test_random_weights_of_a_loaded_model_are_those_of_its_folder(tmp_path: Path) -> None:
+    model, tokenizer = tiny("gpt2")
+    kept = {path: own.clone() for path, own in model.named_parameters()}
+    blank = load_model(model, tokenizer=tokenizer, random_weights=True, seed=5)
+    assert blank.fingerprint == load_model(save_tiny("gpt2", tmp_path), random_weights=True, seed=5).fingerprint
+    assert all(torch.equal(own, kept[path]) for path, own in model.named_parameters())
+
+
+def test_random_weights_do_not_depend_on_the_dtype(tmp_path: Path) -> None:
+    folder = save_tiny("llama", tmp_path)
+    wide, narrow = (load_model(folder, random_weights=True, dtype=dtype).model for dtype in ("float32", "bfloat16"))
+    for one, other in zip(wide.parameters(), narrow.parameters(), strict=True):
+        assert torch.equal(one.bfloat16(), other)
+
+
+def changed(model: Backbone, change: Any) -> str:
+    """The fingerprint after a change of the model or its tokenizer."""
+    change(model)
+    return load_model(model.model, tokenizer=model.tokenizer).fingerprint
+
+
+def fresh(name: str) -> Backbone:
+    model, tokenizer = tiny(name)
+    return load_model(model, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5-gated"])
+def test_the_fingerprint_tells_every_weight(name: str) -> None:
+    before = fresh(name).fingerprint
+    assert len(before) == 32 and fresh(name).fingerprint == before
+    seen = {before}
+    paths = [path for path, _ in fresh(name).model.named_parameters()]
+    for path in paths:
+        model = fresh(name)
+        with torch.no_grad():
+            model.model.get_parameter(path).view(-1)[-1] += 1e-3
+        seen.add(load_model(model.model, tokenizer=model.tokenizer).fingerprint)
+    assert len(seen) == 1 + len(paths)
+
+
+def test_the_fingerprint_tells_dtype_configuration_and_tokenizer() -> None:
+    before = fresh("bert").fingerprint
+
+    def more_words(model: Backbone) -> None:
+        model.tokenizer.add_tokens(["unheard"])
+
+    def another_mask(model: Backbone) -> None:
+        model.tokenizer.mask_token = "[UNK]"
+
+    def no_types(model: Backbone) -> None:
+        model.tokenizer.model_input_names = ["input_ids", "attention_mask"]
+
+    def another_activation(model: Backbone) -> None:
+        model.model.config.hidden_act = "relu"
+
+    changes = [more_words, another_mask, no_types, another_activation, lambda model: model.model.double()]
+    seen = {changed(fresh("bert"), change) for change in changes}
+    assert len(seen) == len(changes) and before not in seen
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_fingerprint_does_not_tell_where_a_model_was_or_what_was_done_with_it(name: str, tmp_path: Path) -> None:
+    loaded, used = load_model(save_tiny(name, tmp_path)), fresh(name)
+    used.tokenizer([" a cold match"] * 2, truncation=True, max_length=4, padding="max_length" if name != "llama" else False)
+    passed(used, placed(used))
+    assert used.fingerprint == loaded.fingerprint != backbone(name).fingerprint
