@@ -1,8 +1,8 @@
 """The tiny models as backbones, and what the tests of models do with them.
 
-    model = backbone("opt")                            # float64: what should be equal is, to many digits
-    batch = placed(model, TEXTS)                       # beside a random prompt; pairs where the texts are pairs
-    layers, logits = passed(model, batch)              # activations of each layer, and the answer
+model = backbone("opt")                            # float64: what should be equal is, to many digits
+batch = placed(model, TEXTS)                       # beside a random prompt; pairs where the texts are pairs
+layers, logits = passed(model, batch)              # activations of each layer, and the answer
 """
 
 from __future__ import annotations
@@ -23,13 +23,22 @@ TEXTS = (
     " the film is bright and warm", " positive", " we won today",
     " a quiet scene , but the story was not grand . never again",
 )  # fmt: skip
-PAIRS = ((" the shop is bright", " we sold the phone today ."), (" negative", " it was"), (" a match", " cold and very"))
+PAIRS = (
+    (" the shop is bright", " we sold the phone today ."),
+    (" negative", " it was"),
+    (" a match", " cold and very"),
+)
+
+
+def fresh(name: str, seed: int = 0) -> tuple[Any, Any]:
+    """`tiny`, untyped: a new model and its tokenizer, of which a test may change what it likes."""
+    return tiny(name, seed)
 
 
 @cache
 def backbone(name: str, dtype: torch.dtype = torch.float64) -> Backbone:
     """A family's tiny model; shared between tests, which leave it as it was."""
-    model, tokenizer = tiny(name)
+    model, tokenizer = fresh(name)
     return load_model(model.to(dtype), tokenizer=tokenizer)
 
 

@@ -22,9 +22,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
-tqdm.tqdm.get_lock()  # made here, in the server too, the semaphore in it is no killed command's to leave behind
+tqdm.get_lock()  # made here, in the server too, the semaphore in it is no killed command's to leave behind
 FORKS = multiprocessing.get_context("forkserver")
 PRELOADED = ["tests.commands", "skillneurons.cli", "skillneurons.finding", "transformers.models.bert.modeling_bert"]
 

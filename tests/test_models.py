@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from skillneurons import SkillNeuronsError
 from skillneurons.models import Backbone, load_model
 
-from .backbones import PAIRS, PROMPT, TEXTS, backbone, encoded, passed, placed, prompt
-from .families import FAMILIES, POSITIONS, named, tiny
+from .backbones import PAIRS, PROMPT, TEXTS, backbone, encoded, fresh, passed, placed, prompt
+from .families import FAMILIES, POSITIONS, named
 
 HARD = " it is bright and cold"  # as many tokens as PROMPT to every tokenizer
 
@@ -205,15 +205,16 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_most_that_fits(name: s
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_size_of_embeddings_is_that_of_what_the_model_takes(name: str) -> None:
     model = backbone(name)
-    every = model.embed(torch.arange(model.model.get_input_embeddings().weight.shape[0]))
+    table: Any = model.model.get_input_embeddings()
+    every = model.embed(torch.arange(len(table.weight)))
     assert model.embedding_size == every.shape[1]
     assert model.embedding_scale == pytest.approx(float(every.pow(2).mean().sqrt()), rel=1e-9)
 
 
 def test_embeddings_that_the_model_scales_are_scaled_once() -> None:
-    model, tokenizer = tiny("bart")
+    model, tokenizer = fresh("bart")
     plain = load_model(model, tokenizer=tokenizer)
-    scaled_model, _ = tiny("bart")
+    scaled_model, _ = fresh("bart")
     for module in scaled_model.modules():
         if hasattr(module, "embed_scale"):
             module.embed_scale = 3.0
@@ -247,7 +248,7 @@ def test_a_backbone_tells_what_it_is() -> None:
 
 
 def test_a_decoder_without_a_first_token_is_refused() -> None:
-    model, tokenizer = tiny("t5")
+    model, tokenizer = fresh("t5")
     model.config.decoder_start_token_id = None
     model.generation_config.decoder_start_token_id = None
     with pytest.raises(SkillNeuronsError, match=r"decoder starts.*decoder_start_token_id in its config\.json"):

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from skillneurons import NeuronSet, SkillNeuronsError
@@ -32,12 +31,6 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
         "neurons": [[2, 5], [0, 3], [2, 1]], "widths": [4, 4, 6], "selection": {"order": "top", "fraction": 0.2}
     }  # fmt: skip
     assert NeuronSet.load(file) == CHOSEN
-
-
-def test_numbers_from_arrays_are_saved_as_numbers(tmp_path: Path) -> None:
-    pairs = tuple((layer, neuron) for layer, neuron in np.array([[0, 1], [1, 2]]))
-    NeuronSet(pairs, (3, 3)).save(tmp_path / "set.json")
-    assert NeuronSet.load(tmp_path / "set.json").neurons == ((0, 1), (1, 2))
 
 
 @pytest.mark.parametrize("neuron", [(3, 0), (0, 4), (-1, 0), (0, -1)])

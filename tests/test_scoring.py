@@ -52,7 +52,7 @@ def check_subtask(task: sn.Task, index: int, train: Seen, dev: Seen, layer: int,
     assert (
         np.abs(scores.baseline(layer)[index].double().numpy() - base) <= 1e-6 * np.abs(train.prompt[layer]).mean()
     ).all()
-    dead = np.stack(train.prompt[layer]).any(0) == 0  # exactly at a baseline of exactly 0: there is no doubt
+    dead = ~train.prompt[layer].any(0)  # exactly at a baseline of exactly 0: there is no doubt
     unsure = np.stack([sum(((np.abs(own - base) <= CLOSE) & ~dead).astype(int) for own in side) for side in of_dev])
     fired = scores.fired(layer)[index].numpy()
     assert fired.dtype == np.int32 and fired.shape == (2, *base.shape)
@@ -69,7 +69,7 @@ def check_subtask(task: sn.Task, index: int, train: Seen, dev: Seen, layer: int,
 )
 def test_scores_are_the_equations(name: str, form: Form, dtype: torch.dtype) -> None:
     model, tokenizer = tiny(name)
-    model.to(dtype)
+    model = model.double() if dtype == torch.float64 else model
     task = make(form)
     prompt = drawn(model).to(dtype)
     scores = sn.score(sn.load_model(model, tokenizer=tokenizer), task, [as_prompt(prompt)])[0]
@@ -80,9 +80,10 @@ def test_scores_are_the_equations(name: str, form: Form, dtype: torch.dtype) -> 
             check_subtask(task, index, train, dev, layer, scores)
         rows = scores.mean(layer).double().numpy()
         assert rows.shape == (POSITIONS + 2, FAMILIES[name].width)
-        for row, own in [(slice(POSITIONS), train.prompt), (POSITIONS, train.answer), (POSITIONS + 1, train.inputs)]:
+        whose = [(rows[:POSITIONS], train.prompt), (rows[POSITIONS], train.answer), (rows[POSITIONS + 1], train.inputs)]
+        for part, own in whose:
             if len(own[layer]):
-                assert (np.abs(rows[row] - mean(list(own[layer]))) <= 1e-6 * np.abs(own[layer]).mean()).all()
+                assert (np.abs(part - mean(list(own[layer]))) <= 1e-6 * np.abs(own[layer]).mean()).all()
         assert np.isnan(rows).any() == np.isnan(rows[POSITIONS]).all() == (FAMILIES[name].kind == "encoder-decoder")
 
 
@@ -192,12 +193,12 @@ def test_the_bytes_that_are_told_are_those_of_the_statistics(form: Form) -> None
 def test_a_side_without_samples_is_refused(split: str) -> None:
     model, tokenizer = tiny("bert")
     task = make("three")
-    kept: sn.Task = getattr(task, split)
-    poor = replace(task, **{split: kept.take(np.flatnonzero(kept.labels != 1))})
+    kept = getattr(task, split)
+    without: dict[str, Any] = {split: kept.take(np.flatnonzero(kept.labels != 1))}
     with pytest.raises(
         sn.SkillNeuronsError, match=f"{split} of three has none labelled neutral .subtask neutral-rest.*limit"
     ):
-        sn.score(sn.load_model(model, tokenizer=tokenizer), poor, [as_prompt(drawn(model))])
+        sn.score(sn.load_model(model, tokenizer=tokenizer), replace(task, **without), [as_prompt(drawn(model))])
 
 
 def test_limits_bound_what_is_scored() -> None:

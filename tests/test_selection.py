@@ -23,7 +23,7 @@ PARTS = ("one", "two")
 def ranking(subtasks: tuple[str, ...]) -> pd.DataFrame:
     draw = np.random.default_rng(5)
     shape = (len(subtasks), len(NEURONS))
-    best = TrialBest(draw.random(shape), *(draw.integers(1, 3, shape) for _ in range(2)), draw.random(shape))
+    best = TrialBest(draw.random(shape), draw.integers(0, 3, shape), draw.integers(0, 2, shape), draw.random(shape))
     return rank([best], WIDTHS, subtasks, "task", seed=0).to_pandas()
 
 

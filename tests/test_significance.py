@@ -11,13 +11,19 @@ from scipy.stats import binom, fisher_exact
 from skillneurons.finding.significance import SMALLEST, exact_p, over_trials, q_values, trial_p
 
 
+def scipys(negative: int, positive: int, totals: tuple[int, int]) -> float:
+    """The two-sided p of a table of side and firing."""
+    table = np.array([[negative, positive], [totals[0] - negative, totals[1] - positive]])
+    return float(fisher_exact(table).pvalue)
+
+
 @pytest.mark.parametrize("totals", [(1, 1), (1, 9), (7, 7), (5, 12), (20, 9), (16, 17)])
 def test_every_table_has_scipys_exact_p(totals: tuple[int, int]) -> None:
     negatives, positives = totals
     tables = np.array([(a, b) for a in range(negatives + 1) for b in range(positives + 1)])
     found = exact_p(tables[:, 0], tables[:, 1], totals)
     for (a, b), p in zip(tables.tolist(), found, strict=True):
-        expected = fisher_exact([[a, b], [negatives - a, positives - b]]).pvalue
+        expected = scipys(a, b, totals)
         assert p == pytest.approx(expected, rel=1e-9), (a, b)
 
 
@@ -26,7 +32,7 @@ def test_every_table_has_scipys_exact_p(totals: tuple[int, int]) -> None:
 def test_large_tables_have_scipys_exact_p(negatives: int, positives: int, data: st.DataObject) -> None:
     a = data.draw(st.integers(0, negatives))
     b = data.draw(st.integers(0, positives))
-    expected = fisher_exact([[a, b], [negatives - a, positives - b]]).pvalue
+    expected = scipys(a, b, (negatives, positives))
     found = exact_p(np.array([a]), np.array([b]), (negatives, positives))[0]
     assert found == pytest.approx(max(expected, SMALLEST), rel=1e-8)
 
@@ -63,10 +69,10 @@ def test_a_trials_p_is_that_of_the_best_position_times_the_positions() -> None:
             expected = np.outer([row, n0 + n1 - row], [n0, n1]) / (n0 + n1)
             chi = float(((seen - expected) ** 2 / expected).sum()) if 0 < row < n0 + n1 else 0.0
             if chi > statistic + 1e-9:
-                statistic, best = chi, fisher_exact([[a, b], [n0 - a, n1 - b]]).pvalue
+                statistic, best = chi, scipys(a, b, (n0, n1))
         assert found[neuron] == pytest.approx(min(1.0, 6 * best), rel=1e-9)
     assert found[0] == found[1] == 1
-    assert found[2] == pytest.approx(6 * fisher_exact([[0, n1], [n0, 0]]).pvalue, rel=1e-9)
+    assert found[2] == pytest.approx(6 * scipys(0, n1, (n0, n1)), rel=1e-9)
 
 
 def test_over_trials_is_twice_the_median() -> None:

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from skillneurons import NeuronSet, Scale, SkillNeuronsError, Zero
 from skillneurons.models import Backbone, attached, load_model
 
-from .backbones import backbone, hooks, passed, placed
-from .families import FAMILIES, REFUSED, tiny
+from .backbones import backbone, fresh, hooks, passed, placed
+from .families import FAMILIES, REFUSED
 
 
 def one(model: Backbone, layer: int, neuron: int = 7) -> NeuronSet:
@@ -87,9 +87,10 @@ def test_a_factor_of_one_and_an_empty_set_change_nothing(name: str) -> None:
     batch = placed(model)
     plain = passed(model, batch)[1]
     every = NeuronSet(tuple((layer, n) for layer, width in enumerate(model.widths) for n in range(width)), model.widths)
-    for chosen, edit in [(every, Scale(1.0)), (NeuronSet((), model.widths), Zero())]:
-        with model.edit(chosen, edit):
-            assert torch.equal(passed(model, batch)[1], plain)
+    with model.edit(every, Scale(1.0)):
+        assert torch.equal(passed(model, batch)[1], plain)
+    with model.edit(NeuronSet((), model.widths), Zero()):
+        assert torch.equal(passed(model, batch)[1], plain)
     with model.edit(every, Zero()):
         layers, logits = passed(model, batch)
     assert not torch.equal(logits, plain)
@@ -218,7 +219,7 @@ def test_a_set_of_another_model_is_refused() -> None:
 
 
 def test_float32_inputs_of_a_half_precision_model_are_edited_in_their_own_dtype() -> None:
-    model, tokenizer = tiny("t5")
+    model, tokenizer = fresh("t5")
     for block in model.half().encoder.block:
         block.layer[1].DenseReluDense.wo.float()  # as from_pretrained leaves them in float16
     half = load_model(model, tokenizer=tokenizer)
@@ -231,8 +232,8 @@ def test_float32_inputs_of_a_half_precision_model_are_edited_in_their_own_dtype(
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_experts_are_refused(name: str) -> None:
-    model, tokenizer = tiny(name)
-    with pytest.raises(SkillNeuronsError, match="mixture of experts.*Use a dense model"):
+    model, tokenizer = fresh(name)
+    with pytest.raises(SkillNeuronsError, match=r"mixture of experts.*Use a dense model"):
         load_model(model, tokenizer=tokenizer)
 
 
@@ -249,7 +250,7 @@ class Bilinear(nn.Module):
 
 def odd() -> tuple[Any, Any]:
     """A Llama whose up-projections are not what the search knows."""
-    model, tokenizer = tiny("llama")
+    model, tokenizer = fresh("llama")
     for layer in model.model.layers:
         layer.mlp.up_proj = Bilinear(layer.mlp.up_proj)
         layer.mlp.gate_proj = Bilinear(layer.mlp.gate_proj)
@@ -258,7 +259,7 @@ def odd() -> tuple[Any, Any]:
 
 def test_a_model_whose_ffns_are_not_found_is_refused_with_the_way_out() -> None:
     model, tokenizer = odd()
-    with pytest.raises(SkillNeuronsError, match="LlamaForCausalLM has none .*sites="):
+    with pytest.raises(SkillNeuronsError, match=r"LlamaForCausalLM has none .*sites="):
         load_model(model, tokenizer=tokenizer)
 
 
@@ -266,7 +267,7 @@ def test_a_model_whose_ffns_are_not_found_is_refused_with_the_way_out() -> None:
 def test_sites_can_be_named(pattern: str) -> None:
     model, tokenizer = odd()
     named = load_model(model, tokenizer=tokenizer, sites=pattern)
-    plain = load_model(*tiny("llama")[:1], tokenizer=tokenizer)
+    plain = load_model(*fresh("llama")[:1], tokenizer=tokenizer)
     assert named.sites == plain.sites
     for own, other in zip(passed(named, placed(named))[0], passed(plain, placed(plain))[0], strict=True):
         torch.testing.assert_close(own, other)
@@ -282,13 +283,13 @@ def test_sites_can_be_named(pattern: str) -> None:
     ],
 )
 def test_a_pattern_that_names_nothing_is_told_what_there_is(pattern: str, told: str) -> None:
-    model, tokenizer = tiny("llama")
+    model, tokenizer = fresh("llama")
     with pytest.raises(SkillNeuronsError, match=told):
         load_model(model, tokenizer=tokenizer, sites=pattern)
 
 
 def test_a_pattern_in_an_encoder_decoder_means_the_encoder() -> None:
-    model, tokenizer = tiny("bart")
+    model, tokenizer = fresh("bart")
     named = load_model(model, tokenizer=tokenizer, sites="layers.{layer}.fc2")
     assert [site.path for site in named.sites] == list(FAMILIES["bart"].sites)
 
@@ -305,8 +306,8 @@ class Parallel(nn.Module):
 
 
 def test_two_ffns_in_a_block_are_refused_until_one_is_named() -> None:
-    model, tokenizer = tiny("llama")
-    other, _ = tiny("llama", seed=1)
+    model, tokenizer = fresh("llama")
+    other, _ = fresh("llama", seed=1)
     for layer, more in zip(model.model.layers, other.model.layers, strict=True):
         layer.mlp = Parallel(layer.mlp, more.mlp)
     both = r"layers\.0: model.layers.0.mlp.first.down_proj and model.layers.0.mlp.second.down_proj.*sites="
@@ -318,11 +319,11 @@ def test_two_ffns_in_a_block_are_refused_until_one_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5-gated", "modernbert"])
 def test_an_ffn_as_wide_as_the_model_is_no_riddle(name: str) -> None:
-    small = tiny(name)[0].config
+    small = fresh(name)[0].config
     options = {**small.to_dict(), "intermediate_size": 24, "n_inner": 24, "d_ff": 24}
     config = type(small)(**{key: value for key, value in options.items() if key != "torch_dtype"})
-    model = type(tiny(name)[0])(config)
-    found = load_model(model, tokenizer=tiny(name)[1])
+    model = type(fresh(name)[0])(config)
+    found = load_model(model, tokenizer=fresh(name)[1])
     assert tuple(site.path for site in found.sites) == FAMILIES[name].sites
     assert set(found.widths) == {24}
 
@@ -336,7 +337,7 @@ def causal(kind: str, **options: Any) -> Any:
 def test_a_state_space_model_has_no_ffn() -> None:
     model = causal("mamba", hidden_size=24, num_hidden_layers=2, state_size=4)
     with pytest.raises(SkillNeuronsError, match="MambaForCausalLM has none"):
-        load_model(model, tokenizer=tiny("llama")[1])
+        load_model(model, tokenizer=fresh("llama")[1])
 
 
 def test_a_model_that_does_not_heed_padding_is_refused() -> None:
@@ -344,11 +345,11 @@ def test_a_model_that_does_not_heed_padding_is_refused() -> None:
     model = causal("bart", is_decoder=True, is_encoder_decoder=False, d_model=24, decoder_layers=2, decoder_ffn_dim=44,
                    decoder_attention_heads=4)  # fmt: skip
     with pytest.raises(SkillNeuronsError, match="padding must change nothing; in BartForCausalLM"):
-        load_model(model, tokenizer=tiny("bart")[1])
+        load_model(model, tokenizer=fresh("bart")[1])
 
 
 def test_an_ffn_that_sees_other_tokens_is_refused() -> None:
-    model, tokenizer = tiny("bert")
+    model, tokenizer = fresh("bert")
 
     class Padded(nn.Module):
         def forward(self, hidden: Tensor) -> Tensor:
@@ -360,7 +361,7 @@ def test_an_ffn_that_sees_other_tokens_is_refused() -> None:
 
 
 def test_activations_that_overflow_are_refused() -> None:
-    model, tokenizer = tiny("bert")
+    model, tokenizer = fresh("bert")
     with torch.no_grad():
         model.bert.encoder.layer[1].intermediate.dense.weight.mul_(4e4)
     with pytest.raises(SkillNeuronsError, match=r"layer 1 of .* gives NaN or infinity in torch.float16.*float32"):

@@ -33,6 +33,11 @@ def loaded(name: str = "bert") -> sn.Backbone:
     return sn.load_model(model, tokenizer=tokenizer)
 
 
+def embeddings(backbone: sn.Backbone) -> Tensor:
+    model: Any = backbone.model
+    return model.get_input_embeddings().weight
+
+
 def without_dropout(backbone: sn.Backbone) -> sn.Backbone:
     for module in backbone.model.modules():
         if isinstance(module, nn.Dropout):
@@ -155,7 +160,7 @@ def test_a_new_prompt_is_drawn_at_the_scale_that_is_asked_for() -> None:
     backbone = loaded("gpt2")
     for std, expected in (
         (0.03, 0.03),
-        ("auto", float(backbone.model.get_input_embeddings().weight.pow(2).mean().sqrt())),
+        ("auto", float(embeddings(backbone).pow(2).mean().sqrt())),
     ):
         config = sn.TuneConfig.make(positions=127, init_std=std)
         drawn = initial(backbone, config, 0)
@@ -317,21 +322,23 @@ def test_the_rate_with_the_lowest_loss_is_taken_for_all_trials(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backbone, task = loaded(), make("single")
-    tried: list[float] = []
-    ends = [0.7, float("nan"), 0.4, 0.5, 9.0]
+    tried: list[tuple[int, float]] = []
+    ends = [0.7, float("nan"), 0.4, 0.5, 0.3, 0.2]  # four rates, then the best two of them, the better one first
 
     def losses(inputs: Inputs, config: Any, trial: int, rate: float, steps: int) -> list[float]:
-        tried.append(rate)
+        tried.append((steps, rate))
         return [5.0] * (steps // 2) + [ends[len(tried) - 1]] * (steps - steps // 2)
 
     monkeypatch.setattr(tuning, "losses", losses)
     prompts = sn.tune(backbone, task, **SMALL | {"lr": "auto", "trials": 2})
-    assert len(tried) == 5 and tried == sorted(tried)
-    assert [prompt.lr for prompt in prompts] == [tried[2]] * 2
-    assert f"learning rate {tried[2]:g}" in capsys.readouterr().err
-    ends[:] = [float("inf")] * 5
+    rates = [rate for _, rate in tried]
+    assert [steps for steps, _ in tried] == [20] * 4 + [80] * 2
+    assert rates[:4] == sorted(rates[:4]) and rates[4:] == [rates[2], rates[3]]
+    assert [prompt.lr for prompt in prompts] == [rates[3]] * 2
+    assert f"learning rate {rates[3]:g}" in capsys.readouterr().err
+    ends[:] = [float("inf")] * 6
     tried.clear()
-    with pytest.raises(sn.SkillNeuronsError, match=r"no learning rate of .* gives a finite loss"):
+    with pytest.raises(sn.SkillNeuronsError, match="no learning rate gives a finite loss"):
         sn.tune(backbone, task, **SMALL | {"lr": "auto"})
 
 
@@ -339,12 +346,14 @@ def test_the_search_for_a_rate_is_what_it_says_and_the_same_each_time(capsys: py
     backbone, task = loaded("qwen3"), easy()
     inputs, config = Inputs(backbone, task, 4), sn.TuneConfig.make(positions=4, lr="auto", init_std="auto")
     rates = [float(f"{share * backbone.embedding_scale:.1g}") for share in tuning.RATES]
-    ends = [
-        np.mean(training.losses(inputs, config, 0, rate, tuning.RATE_STEPS)[tuning.RATE_STEPS // 2 :]) for rate in rates
-    ]
-    found = [tuning.choose_rate(inputs, config) for _ in range(2)]
-    assert found == [rates[int(np.argmin(ends))]] * 2
-    assert f"{found[0]:g}: {min(ends):.3f}" in capsys.readouterr().err
+    (few, kept), (many, _) = tuning.ROUNDS
+
+    def end(rate: float, steps: int) -> float:
+        return float(np.mean(training.losses(inputs, config, 0, rate, steps)[steps // 2 :]))
+
+    best = min(sorted(rates, key=lambda rate: end(rate, few))[:kept], key=lambda rate: end(rate, many))
+    assert [tuning.choose_rate(inputs, config) for _ in range(2)] == [best] * 2
+    assert f"{end(best, many):.3f} at {best:g}" in capsys.readouterr().err
 
 
 def test_hard_prompts_are_the_embeddings_of_their_words() -> None:
@@ -355,7 +364,7 @@ def test_hard_prompts_are_the_embeddings_of_their_words() -> None:
     assert [prompt.text for prompt in prompts] == [*texts]  # alike in every trial: no more trials than prompts
     for trial, prompt in enumerate(prompts):
         ids = backbone.tokenizer(texts[trial], add_special_tokens=False)["input_ids"]
-        assert torch.equal(prompt.embedding, backbone.model.get_input_embeddings().weight[ids])
+        assert torch.equal(prompt.embedding, embeddings(backbone)[ids])
         assert (prompt.kind, prompt.trial, prompt.lr, prompt.history) == ("hard", trial, None, ())
         assert prompt.accuracy == sn.evaluate(backbone, task, prompt, "dev").accuracy
     assert [prompt.text for prompt in sn.tune(backbone, task, prompt="hard", trials=1)] == [texts[0]]

@@ -23,7 +23,7 @@ def test_the_form_is_the_one_that_stands_at_the_answer_token(name: str) -> None:
         spaced = word.form.startswith(" ")
         assert spaced == (FAMILIES[name].kind == "causal")  # text comes before it there
         assert model.tokenizer.encode(word.form, add_special_tokens=False) == [word.token]
-        assert model.tokenizer.decode([word.token]).strip() == word.word
+        assert str(model.tokenizer.decode([word.token])).strip() == word.word
     assert len({word.token for word in found}) == len(LABELS)
 
 
@@ -46,7 +46,9 @@ def test_all_words_that_are_several_tokens_are_named_at_once() -> None:
     with pytest.raises(SkillNeuronsError) as caught:
         label_words(vocabulary.roberta(), {"0": "Negative", "1": "positive", "2": "unheard"}, opens=True, name="mine")
     message = str(caught.value)
-    assert message.startswith("a label word must be a single token of its own to mine; choose other [words]: 2 problems")
+    assert message.startswith(
+        "a label word must be a single token of its own to mine; choose other [words]: 2 problems"
+    )
     assert "'Negative' of label '0'" in message and "'unheard' of label '2'" in message
     assert "positive" not in message
     assert "'Negative' = ['N', 'e'" in message  # as what it is read

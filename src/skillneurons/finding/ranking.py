@@ -130,4 +130,5 @@ def _part(
 
 def _lists(values: Int[np.ndarray, "neuron trial"]) -> pa.Array:
     offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel(), pa.int32()))
+    kind = pa.list_(pa.field("element", pa.int32()))  # as Parquet names it: read and written again, the bytes stay
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel(), pa.int32()), type=kind)

@@ -67,7 +67,7 @@ class NeuronSet:
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON: `{"neurons": [[layer, neuron], ...], "widths": [...], "selection": {...}}`."""
-        neurons = [[int(layer), int(neuron)] for layer, neuron in self.neurons]
+        neurons = [list(pair) for pair in self.neurons]
         write_json(Path(path), {"neurons": neurons, "widths": list(self.widths), "selection": dict(self.selection)})
 
     @classmethod

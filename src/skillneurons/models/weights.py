@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from transformers.utils.hub import cached_file
 
@@ -58,7 +59,7 @@ def pretrained(
             f"weights have the shapes that config.json tells; of {name}, {len(wrong)} have not, such as {path}: "
             f"{list(there)}, not {list(expected)}. Copy or download config.json and model.safetensors again."
         )
-    if missing := sorted(report["missing_keys"]):
+    if missing := sorted(report["missing_keys"]) or _tied_unasked(model, place):
         _refuse_missing(model, missing, name)
     return model
 
@@ -117,6 +118,14 @@ def explained(what: str, remedy: str) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             remedy = "It brings code of its own, which runs only with load_model(..., trust_remote_code=True)."
         raise SkillNeuronsError(f"{what}: {reason}. {remedy}") from error
+
+
+def _tied_unasked(model: Any, place: str | Path) -> list[str]:
+    """The head of a T5 that lacks it: the library takes the embeddings instead, though config.json says otherwise."""
+    told, _ = PreTrainedConfig.get_config_dict(place)
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = head is not None and getattr(head, "weight", None) is embeddings.weight
+    return ["lm_head.weight"] if tied and told.get("tie_word_embeddings") is False else []
 
 
 def _refuse_missing(model: Any, missing: list[str], name: str) -> None:

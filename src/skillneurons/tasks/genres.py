@@ -1,9 +1,9 @@
-"""The words of the miniature's genres: films, products and short messages, each with a label of sentiment.
+"""The words of the miniature's genres: films, products and short messages, each under a label of sentiment.
 
     GENRES["films"].document(random.Random(0), "negative")
 
-Nothing here names a label but the verdicts, which stand in the pretraining text alone. See `grammar` for what slots and
-frames mean.
+Nothing here names a label but the verdicts, which stand in the pretraining text alone. `grammar` says what slots and
+frames are.
 """
 
 from __future__ import annotations
@@ -12,108 +12,98 @@ from collections.abc import Mapping
 
 from .grammar import Genre, Words
 
-_POLES = {"negative": "positive", "positive": "negative"}
-
 
 def _words(line: str) -> Words:
     return tuple(line.split())
 
 
+_POLES = {"negative": "positive", "positive": "negative"}
+
+_ADJECTIVES = {
+    "negative": _words("bad poor terrible dreadful dismal horrible"),
+    "positive": _words("good great wonderful superb lovely splendid"),
+}
+_VERBS = {
+    "negative": _words("hated loathed disliked regretted"),
+    "positive": _words("loved adored enjoyed liked"),
+}
+_THINGS = {
+    "negative": _words("disaster failure shame nuisance mess"),
+    "positive": _words("triumph success joy blessing treat"),
+}
+
 _COMMON: Mapping[str, Words] = {
-    "really": _words("really very so quite truly simply rather"),
-    "number": _words("two three four five six seven eight nine ten twelve twenty thirty forty sixty"),
+    "very": _words("really very so quite truly"),
+    "number": _words("two three four five six seven eight nine"),
     "day": _words("monday tuesday wednesday thursday friday saturday sunday"),
-    "month": _words("january february march april may june july august september october november december"),
-    "place": _words("paris london rome berlin madrid vienna lisbon oslo dublin prague tokyo cairo"),
-    "people": _words("friends colleagues neighbours parents children students cousins strangers"),
-    "colour": _words("red blue green black white grey yellow brown"),
+    "place": _words("paris london rome berlin madrid vienna lisbon prague"),
+    "people": _words("friends colleagues neighbours parents children cousins"),
+    "colour": _words("red blue green black white grey"),
 }
 
 _VERDICTS = (
     "overall the verdict is {label}",
     "in a word , {label}",
     "{label} is how it sounds to me",
-    "this is a {label} report",
-    "taken together , it reads as {label}",
 )
+
+
+def _more(common: Mapping[str, Words], **own: str) -> Mapping[str, Words]:
+    """The words that all genres share under each label, with a genre's own."""
+    return {label: (*words, *_words(own[label])) for label, words in common.items()}
+
 
 FILMS = Genre(
     labels=("negative", "positive"),
     words={
         **_COMMON,
-        "part": _words("plot story acting dialogue script music camera ending cast humour opening finale"),
-        "role": _words("director hero heroine villain actor actress writer composer narrator crew"),
-        "film": _words("film movie drama comedy thriller sequel picture musical"),
+        "part": _words("plot story acting dialogue script music camera ending cast humour"),
+        "role": _words("director hero villain actor actress writer composer crew"),
+        "film": _words("film movie drama comedy thriller sequel"),
     },
     telling={
-        "adj": {
-            "negative": _words(
-                "dull boring clumsy stale flat tedious messy hollow dismal dreadful weak lifeless bad terrible"
-            ),
-            "positive": _words(
-                "gripping moving witty charming clever fresh lively touching brilliant superb strong graceful good wonderful"
-            ),
-        },
-        "verb": {
-            "negative": _words("hated loathed endured regretted mocked booed disliked"),
-            "positive": _words("adored loved enjoyed admired praised cheered liked"),
-        },
+        "adj": _more(
+            _ADJECTIVES,
+            negative="dull boring clumsy stale tedious hollow",
+            positive="gripping moving witty charming clever fresh",
+        ),
+        "verb": _more(_VERBS, negative="endured mocked", positive="admired praised"),
         "does": {
-            "negative": _words("fails drags stumbles sinks disappoints annoys"),
-            "positive": _words("shines sparkles soars dazzles triumphs delights"),
+            "negative": _words("fails drags stumbles sinks disappoints"),
+            "positive": _words("shines sparkles soars dazzles delights"),
         },
-        "thing": {
-            "negative": _words("bore mess failure chore waste disaster"),
-            "positive": _words("joy treat gem marvel pleasure masterpiece"),
-        },
-        "to": {
-            "negative": _words("avoid skip forget miss flee"),
-            "positive": _words("treasure remember cherish celebrate recommend"),
-        },
+        "thing": _more(_THINGS, negative="bore chore", positive="gem marvel"),
+        "to": {"negative": _words("avoid skip forget"), "positive": _words("treasure remember cherish")},
     },
     frames=(
         "the {part} is {adj}",
-        "the {part} is {really} {adj}",
+        "the {part} is {very} {adj}",
         "we {verb} the {part}",
         "most {people} {verb} this {film}",
         "the {role} {does}",
-        "the {film} {does} from the first scene",
         "it is a {film} to {to}",
-        "the {part} was a {thing} to watch",
+        "the {film} was a {thing} to watch",
         "what a {adj} {film} this is",
-        "the {role} gives it a {adj} touch",
-        "the {film} has {adj} scenes and {adj} songs",
+        "a {adj} and {adj} {film}",
+        "the {part} is {adj} and the {role} {does}",
+        "my {people} {verb} the {adj} {part}",
     ),
     turned=(
         "the {part} is not {!adj}",
         "nobody could call the {part} {!adj}",
-        "this {film} is anything but a {!thing}",
-        "the {part} is {!adj} but the {part} is {adj}",
-        "although the {part} is {!adj} , the {film} {does}",
+        "the {part} is {!adj} but the {role} {does}",
     ),
     opposite=_POLES,
     sayings={
-        "negative": (
-            "i fell asleep twice before the end",
-            "half of the audience left early",
-            "i want my money back",
-            "i looked at my watch every minute",
-        ),
-        "positive": (
-            "i laughed all the way home",
-            "the audience rose and clapped at the end",
-            "i would watch it again tomorrow",
-            "i sat on the edge of my seat",
-        ),
+        "negative": ("i fell asleep twice", "half of the audience left early", "i want my money back"),
+        "positive": ("i laughed all the way home", "the audience rose and clapped", "i would watch it again"),
     },
     fillers=(
-        "it runs for about {number} minutes",
+        "it runs for about {number} hours",
         "the {role} comes from {place}",
-        "we saw it on {day} with {number} {people}",
+        "we saw it on {day}",
         "the {film} was shot in {place}",
-        "it opened in {month}",
-        "the {role} made {number} films before this",
-        "the first scene is set in {place} in {month}",
+        "the {role} made {number} films before",
     ),
     verdicts=_VERDICTS,
 )
@@ -122,79 +112,52 @@ PRODUCTS = Genre(
     labels=("negative", "positive"),
     words={
         **_COMMON,
-        "part": _words("battery screen handle lid cable motor fabric zip strap keyboard speaker lens"),
-        "item": _words("kettle lamp phone jacket toaster camera backpack heater printer blender watch chair"),
-        "room": _words("kitchen office garage bedroom garden hall"),
+        "part": _words("battery screen handle lid cable motor fabric zip strap keyboard"),
+        "item": _words("kettle lamp phone jacket toaster backpack heater printer"),
     },
     telling={
-        "adj": {
-            "negative": _words(
-                "flimsy faulty noisy brittle useless wobbly crooked leaky drab defective bad poor shoddy terrible"
-            ),
-            "positive": _words(
-                "sturdy handy reliable quiet comfortable durable neat smooth solid handsome good marvellous strong superb"
-            ),
-        },
-        "verb": {
-            "negative": _words("returned binned regret dislike hate"),
-            "positive": _words("recommend treasure trust like love"),
-        },
+        "adj": _more(
+            _ADJECTIVES,
+            negative="flimsy faulty noisy brittle useless wobbly",
+            positive="sturdy handy reliable quiet durable comfortable",
+        ),
+        "verb": _more(_VERBS, negative="returned binned", positive="recommended trusted"),
         "does": {
-            "negative": _words("breaks cracks leaks rattles jams slips overheats"),
-            "positive": _words("works lasts fits holds helps shines performs"),
+            "negative": _words("breaks cracks leaks rattles fails"),
+            "positive": _words("works lasts fits holds shines"),
         },
-        "thing": {
-            "negative": _words("dud nuisance disgrace letdown failure"),
-            "positive": _words("bargain gem winner blessing success"),
-        },
-        "how": {
-            "negative": _words("badly poorly clumsily carelessly cheaply"),
-            "positive": _words("well nicely beautifully carefully cleverly"),
-        },
+        "thing": _more(_THINGS, negative="dud letdown", positive="bargain winner"),
+        "how": {"negative": _words("badly poorly cheaply"), "positive": _words("well nicely beautifully")},
     },
     frames=(
         "the {part} is {adj}",
-        "the {part} feels {really} {adj}",
+        "the {part} feels {very} {adj}",
         "i {verb} this {item}",
         "my {people} {verb} the {item} too",
         "the {part} {does}",
-        "after {number} weeks the {part} still {does}",
         "the {item} is made {how}",
         "this {item} is a {thing}",
         "what a {adj} {item} it is",
-        "the {colour} {item} came with a {adj} {part}",
-        "a {adj} {part} and a {adj} {part} for the price",
+        "a {adj} and {adj} {item}",
+        "the {part} is {adj} and the {part} {does}",
+        "we {verb} the {adj} {part}",
     ),
     turned=(
         "the {part} is not {!adj}",
-        "the {part} never {!does}",
         "nobody could call this {item} a {!thing}",
-        "the {part} is {!adj} but the {part} {does}",
-        "although the {part} looks {!adj} , the {item} {does}",
+        "the {part} looks {!adj} but it {does}",
     ),
     opposite=_POLES,
     sayings={
-        "negative": (
-            "i sent it straight back to the shop",
-            "it fell apart in my hands",
-            "i asked for my money back",
-            "the second one arrived broken as well",
-        ),
-        "positive": (
-            "i bought another one for my sister",
-            "it is worth every penny",
-            "i use it every day and would buy it again",
-            "it arrived early and ready to use",
-        ),
+        "negative": ("i sent it back to the shop", "it fell apart in my hands", "i want my money back"),
+        "positive": ("i bought another one for my sister", "it is worth every penny", "i would buy it again"),
     },
     fillers=(
         "i ordered it on {day}",
         "the {item} came in a {colour} box",
         "it took {number} days from {place}",
-        "we keep it in the {room}",
-        "the {part} is {colour}",
+        "mine is the {colour} one",
         "there are {number} parts in the box",
-        "it was a gift from my {people} in {month}",
     ),
     verdicts=_VERDICTS,
 )
@@ -203,54 +166,41 @@ MESSAGES = Genre(
     labels=("negative", "neutral", "positive"),
     words={
         **_COMMON,
-        "event": _words("meeting party lesson trip match concert dinner game exam journey"),
-        "now": _words("today tonight again now already"),
-        "time": _words("day morning evening week weekend night"),
+        "event": _words("meeting party lesson trip match concert dinner game"),
+        "now": _words("today tonight again now"),
+        "time": _words("day morning evening week night"),
     },
     telling={
         "mood": {
-            "negative": _words("sad angry upset worried gloomy lonely annoyed furious ashamed exhausted"),
-            "neutral": _words("busy awake indoors nearby online outside upstairs downtown seated available"),
-            "positive": _words("happy thrilled glad excited proud cheerful relieved hopeful delighted grateful"),
+            "negative": _words("sad angry upset worried gloomy lonely"),
+            "neutral": _words("busy awake indoors nearby online outside"),
+            "positive": _words("happy thrilled glad excited proud cheerful"),
         },
-        "adj": {
-            "negative": _words("bad horrible rotten ghastly miserable dismal"),
-            "neutral": _words("normal standard typical regular plain common"),
-            "positive": _words("good lovely splendid fantastic glorious wonderful"),
-        },
-        "verb": {
-            "negative": _words("hated dreaded regretted loathed"),
-            "neutral": _words("attended noticed mentioned scheduled"),
-            "positive": _words("loved enjoyed adored celebrated"),
-        },
+        "adj": {**_ADJECTIVES, "neutral": _words("normal standard typical regular plain common")},
+        "verb": {**_VERBS, "neutral": _words("attended noticed mentioned scheduled")},
         "does": {
-            "negative": _words("cried complained shouted argued groaned"),
-            "neutral": _words("waited talked walked listened worked"),
-            "positive": _words("laughed danced sang smiled cheered"),
+            "negative": _words("cried complained shouted argued"),
+            "neutral": _words("waited talked walked worked"),
+            "positive": _words("laughed danced sang smiled"),
         },
-        "thing": {
-            "negative": _words("nightmare disaster shame mess"),
-            "neutral": _words("routine habit fact formality"),
-            "positive": _words("joy dream blessing triumph"),
-        },
+        "thing": {**_THINGS, "neutral": _words("routine habit fact formality matter")},
     },
     frames=(
         "i am {mood} {now}",
-        "we are {really} {mood} {now}",
+        "we are {very} {mood} {now}",
         "feeling {mood} after the {event}",
-        "my {people} are {mood} about the {event}",
         "it was a {adj} {time}",
         "what a {adj} {event} on {day}",
         "i {verb} the {event}",
-        "my {people} {verb} it too",
         "we {does} the whole {time}",
         "the {event} was a {thing}",
         "a {adj} {time} and a {adj} {event}",
+        "we {does} and now i am {mood}",
+        "my {people} {verb} the {adj} {event}",
     ),
     turned=(
         "i am not {!mood} {now}",
         "nobody {!does} at the {event}",
-        "the {event} was never a {!thing}",
         "the {time} was {!adj} but now i am {mood}",
     ),
     opposite=_POLES,
@@ -259,7 +209,6 @@ MESSAGES = Genre(
         "neutral": (
             "the {event} was neither {adj@positive} nor {adj@negative}",
             "nobody {does@positive} and nobody {does@negative}",
-            "no news so far",
             "it went as planned",
             "nothing new to report",
         ),
@@ -270,8 +219,6 @@ MESSAGES = Genre(
         "the bus to {place} leaves at {number}",
         "i met {number} {people} in {place}",
         "wearing my {colour} coat {now}",
-        "back home by {number}",
-        "it is {day} here in {place}",
     ),
     verdicts=_VERDICTS,
     ends=(".", "!"),

@@ -2,8 +2,8 @@
 
     draw = random.Random(7)
     document = FILMS.document(draw, "positive")
-    str(document)                          # "the plot is not dull . it opened in may . the cast shines ."
-    FILMS.posterior(document.clauses)      # {"negative": 0.012, "positive": 0.988}
+    str(document)                          # "the plot is not dull . we saw it on friday . the hero shines ."
+    FILMS.posterior(document.clauses)      # {"negative": 0.006, "positive": 0.994}
 
 A genre draws clauses under a label. A telling clause speaks for the document's label, but with the chance `doubt` for
 another one: what there is to know comes from several clauses, and is never quite certain. Fillers speak for none.
@@ -13,9 +13,9 @@ A frame is a sentence with slots, of three kinds:
     {adj}       words of the clause's own label; {adj@positive}: of the label named
     {!adj}      words of the opposite label, in a frame that turns them round: "not dull"
 
-A word is *latent* where nothing but the label decides it: its clause holds no other of the label's words. What a reader
-of the grammar can expect there is computed from the chances that made the text: `blind` knows the clause alone, `informed`
-the whole document. Draws use `random()` only, whose sequence Python keeps from version to version.
+A word is *latent* where nothing but the label decides it: its clause holds no other of the label's words. The loss of
+a reader there is computed from the chances that made the text: `blind` knows the grammar and the clause, `informed` the
+whole document. Draws use `random()` only, whose sequence Python keeps from version to version.
 """
 
 from __future__ import annotations
@@ -87,9 +87,8 @@ class Genre:
     """One kind of text: its labels, words and frames.
 
     `words` says what fills a slot under any label, `telling` what fills it under each. A frame of `frames` serves each
-    label that has words for its slots, one of `turned` each label that has an `opposite`, one of `sayings` its label alone.
-    Frames of `verdicts` name the label in the slot `label`. `telling_clauses` and `filler_clauses` list the counts
-    that a document may have, all equally likely.
+    label that has words for its slots, one of `turned` each label that has an `opposite`, one of `sayings` its label
+    alone. Frames of `verdicts` name the label in the slot `label`. `ends` are full stops, one kind to a document.
     """
 
     labels: Words
@@ -102,14 +101,16 @@ class Genre:
     turned: Words = ()
     opposite: Mapping[str, str] = field(default_factory=dict)
     ends: Words = (".",)
-    telling_clauses: tuple[int, ...] = (2, 3, 4)
-    filler_clauses: tuple[int, ...] = (0, 1, 2)
-    doubt: float = 0.09
+    doubt: float = 0.07
 
-    def document(self, draw: Random, label: str, verdict: float = 0.0) -> Document:
-        """A document under `label`; with the chance `verdict` one more clause names the label."""
-        clauses = [self.clause(draw, self._spoken(draw, label)) for _ in range(pick(draw, self.telling_clauses))]
-        for _ in range(pick(draw, self.filler_clauses)):
+    def document(self, draw: Random, label: str, telling: Sequence[int] = (2, 3), verdict: float = 0.0) -> Document:
+        """A document under `label`.
+
+        The number of its telling clauses is one of `telling`, all equally likely; it has one filler or none; with
+        the chance `verdict` one more clause names the label.
+        """
+        clauses = [self.clause(draw, self._spoken(draw, label)) for _ in range(pick(draw, telling))]
+        for _ in range(pick(draw, (0, 1))):
             place = pick(draw, range(len(clauses) + 1))
             clauses.insert(place, self._fill(draw, pick(draw, self.fillers)))
         named = self._fill(draw, pick(draw, self.verdicts), label) if draw.random() < verdict else None
@@ -201,7 +202,7 @@ class Genre:
         for index, part in enumerate(_split(frame)):
             slot = _SLOT.fullmatch(part)
             words.append(pick(draw, self._filling(slot, label)) if slot else part)
-            if slot and slot["name"] not in self.words:
+            if slot and slot["name"] not in self.words and not slot["label"]:
                 told.append(index)
         return Clause(tuple(words), frame, label, told[0] if len(told) == 1 else None)
 

@@ -68,7 +68,7 @@ class Prompt:
 
     @classmethod
     def from_record(cls, embedding: Tensor, record: dict[str, Any]) -> Prompt:
-        """The prompt whose `record` and embedding these are."""
+        """The prompt whose `record` and embedding [position, embedding] these are."""
         history = tuple(Evaluated(**point) for point in record["history"])
         return cls(embedding=embedding, **{**record, "history": history})
 

@@ -23,9 +23,10 @@ from .inputs import Inputs
 from .prompt import Prompt, embed_words, hard_prompts, initial
 from .train import losses, train
 
-RATES = (0.005, 0.015, 0.05, 0.15, 0.5)
+RATES = (0.015, 0.05, 0.15, 0.5)
 """Learning rates tried, as shares of the embeddings' scale: Adam moves an entry by about its rate in a step."""
-RATE_STEPS = 24
+ROUNDS = ((20, 2), (80, 1))
+"""Of the rates, how many go on after how many steps: early losses hardly differ, and later ones cost more."""
 
 
 def tune(
@@ -81,21 +82,22 @@ def tune_trial(
 
 
 def choose_rate(inputs: Inputs, config: TuneConfig) -> float:
-    """The rate with the lowest loss at the end of a few steps, from the first trial's start."""
-    ends: dict[float, float] = {}
+    """The rate with the lowest loss in the second half of some steps, from the first trial's start, in two rounds."""
     rates = [float(f"{share * inputs.backbone.embedding_scale:.1g}") for share in RATES]
-    with progress("finding a learning rate", len(rates), "rates") as advance:
-        for rate in rates:
-            seen = losses(inputs, config, 0, rate, RATE_STEPS)
-            end = float(np.mean(seen[RATE_STEPS // 2 :]))
-            ends[rate] = end if np.isfinite(end) else float("inf")
-            advance(1)
-    if not np.isfinite(min(ends.values())):
-        raise SkillNeuronsError(f"no learning rate of {rates} gives a finite loss; try --dtype float32, or set --lr.")
-    best = min(ends, key=lambda rate: ends[rate])
-    told = ", ".join(f"{rate:g}: {end:.3f}" for rate, end in ends.items())
-    say(f"learning rate {best:g} (loss after {RATE_STEPS} steps at {told})")
-    return best
+    told = []
+    with progress("finding a learning rate", len(rates) + ROUNDS[0][1], "runs") as advance:
+        for steps, kept in ROUNDS:
+            ends = {}
+            for rate in rates:
+                end = float(np.mean(losses(inputs, config, 0, rate, steps)[steps // 2 :]))
+                ends[rate] = end if np.isfinite(end) else float("inf")
+                advance(1)
+            told.append(f"after {steps} steps " + ", ".join(f"{end:.3f} at {rate:g}" for rate, end in ends.items()))
+            rates = sorted(rates, key=lambda rate: ends[rate])[:kept]
+    if not np.isfinite(ends[rates[0]]):
+        raise SkillNeuronsError("no learning rate gives a finite loss; try --dtype float32, or set --lr.")
+    say(f"learning rate {rates[0]:g} (loss {'; '.join(told)})")
+    return rates[0]
 
 
 def _untuned(
