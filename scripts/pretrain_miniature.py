@@ -3,26 +3,17 @@
     python scripts/pretrain_miniature.py                               # writes the folder that the package ships
     python scripts/pretrain_miniature.py --out elsewhere --seed 1      # every option: --help
 
-The same options, seed, number of threads and versions give the same weights. Grammar is learned first; what the clauses of
-a document have in common stays unseen for about two thousand steps, and for good with weights drawn at the library's 0.02.
-So each evaluation tells apart, on held-out documents without a verdict:
+The same options, seed and versions on the same kind of processor give the same weights. Grammar is learned first; for
+some two thousand steps, what the clauses of a document have in common stays unseen. So each evaluation tells apart the
+loss at the words that only the label decides and the loss at all others (see `miniature_figures`).
 
-    latent        loss, in nats, at words that nothing but the label decides, masked one at a time
-    latent_far    the same with the document at positions 128 and on, where a long prompt pushes it
-    rest          loss at the other words, 15 % of them masked at once
-    verdict_*     share of documents whose label is the likeliest word for <mask> in "overall the verdict is <mask>",
-                  a clause put after or before the document
-
-Beside `latent` stand what a reader would lose who knows the grammar and sees the clause alone (`blind`) or all of the
-document (`informed`): both follow from the grammar. Beside the verdict stands the accuracy of Bayes' rule.
-
-Documents start at random positions, so that every position is trained. The position table starts as sinusoids: drawn at
-random, it took thousands of steps to learn which of its rows are neighbours.
+Documents start at random positions, so that every position is trained and a text is understood wherever a prompt
+pushes it. The position table starts as sinusoids, and is trained from there: drawn at random, it takes the model long to
+learn which of its rows are neighbours.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +25,7 @@ import tokenizers
 import torch
 import transformers
 import tyro
+from miniature_figures import FIRST, Sample, bounds, measure, predict
 from pydantic import Field
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
@@ -41,17 +33,13 @@ from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaske
 
 from skillneurons.config import Config
 from skillneurons.files import replacing, write_json
-from skillneurons.tasks.grammar import Document, Genre
 from skillneurons.tasks.miniature import documents, vocabulary
 
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "skillneurons" / "models" / "miniature"
+CARD = Path(__file__).with_name("miniature_card.md")
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-FIRST = 2  # RoBERTa counts positions from the padding token's id + 1
-FAR = 128
-PROBE = "overall the verdict is <mask>"
 
 Count = Annotated[int, Field(ge=1)]
-Sample = tuple[Genre, Document]
 
 
 class Pretraining(Config):
@@ -152,73 +140,6 @@ def conceal(ids: Tensor, share: float, draw: torch.Generator) -> tuple[Tensor, T
     return torch.where(hidden & (fate < 0.8), mask, torch.where(hidden & (fate >= 0.9), other, ids)), hidden
 
 
-def predict(model: RobertaForMaskedLM, ids: Tensor, attention: Tensor, start: Tensor | int, at: Tensor) -> Tensor:
-    """Logits at the tokens that `at` marks, the texts standing at positions `start` and on."""
-    steps = torch.arange(ids.shape[1]) + FIRST + torch.as_tensor(start).reshape(-1, 1)
-    states = model.roberta(input_ids=ids, attention_mask=attention, position_ids=steps.expand_as(ids))
-    return model.lm_head(states.last_hidden_state[at])
-
-
-@torch.no_grad()
-def measure(
-    model: RobertaForMaskedLM, tokenizer: PreTrainedTokenizerFast, held_out: Sequence[Sample]
-) -> dict[str, float]:
-    """The losses and accuracies that the head of this file explains."""
-    model.eval()
-    latent, plain, after, before, labels = [], [], [], [], []
-    for _, document in held_out:
-        words, places = document.words, [place for place, _ in document.latent()]
-        latent += [(" ".join((*words[:place], "<mask>", *words[place + 1 :])), words[place]) for place in places]
-        plain.append((words, places))
-        after.append(f"{document} {PROBE} {document.end}")
-        before.append(f"{PROBE} {document.end} {document}")
-        labels.append(document.label)
-
-    def guesses(texts: Sequence[str], start: int = 0) -> Tensor:
-        found = []
-        for begin in range(0, len(texts), 100):
-            given = tokenizer(list(texts[begin : begin + 100]), padding=True, return_tensors="pt")
-            at = given["input_ids"] == tokenizer.mask_token_id
-            found.append(predict(model, given["input_ids"], given["attention_mask"], start, at).log_softmax(-1))
-        return torch.cat(found)
-
-    def loss(start: int = 0) -> float:
-        wanted = torch.tensor(tokenizer.convert_tokens_to_ids([word for _, word in latent]))
-        return -guesses([text for text, _ in latent], start).gather(1, wanted[:, None]).mean().item()
-
-    def accuracy(texts: Sequence[str]) -> float:
-        wanted = torch.tensor(tokenizer.convert_tokens_to_ids(labels))
-        return (guesses(texts).argmax(-1) == wanted).double().mean().item()
-
-    draw = torch.Generator().manual_seed(0)
-    texts, wanted = [], []
-    for words, places in plain:
-        hidden = torch.rand(len(words), generator=draw) < 0.15
-        hidden[places] = False
-        texts.append(" ".join("<mask>" if hide else word for word, hide in zip(words, hidden.tolist(), strict=True)))
-        wanted += [word for word, hide in zip(words, hidden.tolist(), strict=True) if hide]
-    rest = -guesses(texts).gather(1, torch.tensor(tokenizer.convert_tokens_to_ids(wanted))[:, None]).mean().item()
-    figures = {
-        "latent": loss(), "latent_far": loss(FAR), "rest": rest,
-        "verdict_after": accuracy(after), "verdict_before": accuracy(before),
-    }  # fmt: skip
-    return {name: round(figure, 4) for name, figure in figures.items()}
-
-
-def bounds(held_out: Sequence[Sample]) -> dict[str, float]:
-    """What the figures of `measure` can be at worst and at best; all from the grammar."""
-    blind, informed, ceiling, chance = [], [], [], []
-    for genre, document in held_out:
-        blind += [genre.blind(clause) for _, clause in document.latent()]
-        informed += [genre.informed(document, clause) for _, clause in document.latent()]
-        chances = genre.posterior(document.clauses)
-        best = [label for label, value in chances.items() if math.isclose(value, max(chances.values()))]
-        ceiling.append((document.label in best) / len(best))
-        chance.append(1 / len(genre.labels))
-    figures = {"latent_blind": blind, "latent_informed": informed, "verdict_bayes": ceiling, "verdict_chance": chance}
-    return {"latent_words": len(blind)} | {name: round(sum(all_) / len(all_), 4) for name, all_ in figures.items()}
-
-
 def held_out(config: Pretraining) -> list[Sample]:
     """Documents of their own seed, without a verdict."""
     return list(islice(documents("held out", verdict=0.0), config.held_out))
@@ -258,36 +179,6 @@ def pretrain(
     return model.eval(), tokenizer
 
 
-README = """\
-# The embedded miniature
-
-A small masked language model of a small language: RoBERTa's architecture, {layers} layers of width {width}, FFNs of {ffn} neurons,
-{parameters:,} parameters, a vocabulary of {vocabulary} tokens (one a word), {positions} positions. It is for demonstrations and tests without
-a network; of English it knows nothing but these words.
-
-It was pretrained by masked language modelling alone, on unlabelled text that a grammar writes (`skillneurons.tasks.genres`): films,
-products and short messages. The clauses of a document share a label that they do not name; every other document has one more
-clause that does, such as "overall the verdict is positive". No neuron was planted. The tasks' texts are shorter than any
-document of the pretraining, so that none of them is among those, and they have no such clause.
-
-Made by
-
-    {command}
-
-with the options in `training.json`, which has every evaluation too. As it came out, on {held_out} held-out documents without a verdict:
-
-| figure | at the end | for comparison |
-|---|---|---|
-| loss at words that nothing but the label decides, nats | {latent:.3f} | {latent_blind:.3f} for a reader of the grammar who does not see the other clauses, {latent_informed:.3f} for the best reader of all |
-| the same, document at positions 128 and on | {latent_far:.3f} | the same |
-| loss at the other words, nats | {rest:.3f} | |
-| label named after the document, accuracy | {verdict_after:.3f} | {verdict_chance:.3f} by chance, {verdict_bayes:.3f} by Bayes' rule |
-| label named before the document, accuracy | {verdict_before:.3f} | the same |
-
-{share:.0%} of what the other clauses tell about those words is used.
-"""
-
-
 def write(
     out: Path,
     config: Pretraining,
@@ -298,6 +189,7 @@ def write(
     """Write the whole folder: the model, its tokenizer, the log, and a README made from the log."""
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(out)
     log: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
@@ -309,13 +201,12 @@ def write(
     }
     write_json(out / "training.json", log)
     facts = log["config"] | log["bounds"] | log["evaluations"][-1]
-    learned = facts["latent_blind"] - facts["latent"]
-    text = README.format(
+    known = facts["latent_blind"] - facts["latent_informed"]
+    text = CARD.read_text(encoding="utf-8").format(
         **facts,
         vocabulary=log["vocabulary"],
         parameters=log["parameters"],
-        command="python scripts/pretrain_miniature.py",
-        share=learned / (facts["latent_blind"] - facts["latent_informed"]),
+        used=(facts["latent_blind"] - facts["latent"]) / known,
     )
     with replacing(out / "README.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -159,6 +159,11 @@ def test_places_are_where_they_are_said_to_be(name: str) -> None:
         assert batch.answer == 0
         assert all(torch.equal(own, mask) for own in batch.embeddings[:, 0])
     else:
+        if model.kind == "causal":  # nothing between an input and the prompt
+            assert all(
+                own[batch.prompt.start - len(row) : batch.prompt.start].all()
+                for own, row in zip(batch.inputs, inputs, strict=True)
+            )
         last = batch.prompt.stop - 1
         assert batch.answer == (last if model.kind == "causal" else None)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,24 @@ def test_pickled_weights_are_not_read(name: str, tmp_path: Path) -> None:
     assert not sprung.exists()
     pickle.loads((folder / name).read_bytes())
     assert sprung.exists()  # the trap works
+
+
+def cached(name: str, folder: Path) -> Path:
+    """A snapshot in the hub's cache, with the files of `folder`, that is found as `name`."""
+    place = Path(os.environ["HF_HOME"]) / "hub" / f"models--{name.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    return shutil.copytree(folder, place / "snapshots" / ("0" * 40))
+
+
+def test_a_model_of_the_hub_is_read_from_safetensors_alone(tmp_path: Path) -> None:
+    folder = cached("tests/tiny", save_tiny("bert", tmp_path / "mine"))
+    model, local = load_model("tests/tiny"), load_model(tmp_path / "mine")
+    assert model.name == "tests/tiny" and model.fingerprint == local.fingerprint
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    refused("tests/tiny", r"the weights of tests/tiny cannot be read: .*model\.safetensors")
+    assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize("way", ["index", "config", "config's index"])
@@ -167,8 +187,9 @@ def test_random_weights_of_a_loaded_model_are_those_of_its_folder(tmp_path: Path
 def test_random_weights_do_not_depend_on_the_dtype(tmp_path: Path) -> None:
     folder = save_tiny("llama", tmp_path)
     wide, narrow = (load_model(folder, random_weights=True, dtype=dtype).model for dtype in ("float32", "bfloat16"))
-    for one, other in zip(wide.parameters(), narrow.parameters(), strict=True):
-        assert torch.equal(one.bfloat16(), other)
+    saved_narrow = load_model(configured(folder, dtype="bfloat16"), random_weights=True).model
+    for one, other, same in zip(wide.parameters(), narrow.parameters(), saved_narrow.parameters(), strict=True):
+        assert torch.equal(one.bfloat16(), other) and torch.equal(one, same)
 
 
 def loaded(name: str) -> Backbone:
@@ -221,7 +242,6 @@ def test_the_fingerprint_does_not_tell_where_a_model_lies_or_what_was_done_with_
     folder = save_tiny(name, tmp_path / "one")
     new = load_model(folder)
     used = load_model(folder.rename(tmp_path / "other"))
-    used.tokenizer([" a cold match"] * 2, truncation=True, max_length=4)
-    used.tokenizer([" a cold match"], padding=used.tokenizer.pad_token is not None)
     passed(used, placed(used))
+    used.tokenizer([" a cold match"], truncation=True, max_length=4, padding=used.tokenizer.pad_token is not None)
     assert used.fingerprint == new.fingerprint != backbone(name).fingerprint
