@@ -294,6 +294,44 @@ def test_a_pattern_in_an_encoder_decoder_means_the_encoder() -> None:
     assert [site.path for site in named.sites] == list(FAMILIES["bart"].sites)
 
 
+class Chain(nn.Module):
+    """An FFN whose layers stand in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(24, 44), nn.Linear(44, 24)])
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.layers[1](self.layers[0](hidden).relu())
+
+
+def test_a_list_of_linear_layers_is_an_ffn_and_no_list_of_blocks() -> None:
+    model, tokenizer = fresh("llama")
+    with torch.random.fork_rng(devices=[]):
+        for layer in model.model.layers:
+            layer.mlp = Chain()
+    found = load_model(model, tokenizer=tokenizer)
+    assert [site.path for site in found.sites] == [f"model.layers.{layer}.mlp.layers.1" for layer in range(2)]
+
+
+class HybridAttentionDecoderLayer(nn.Module):
+    """A whole block with the attention in its name."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        return self.block(*args, **options)
+
+
+def test_a_block_named_after_its_attention_has_its_ffn() -> None:
+    model, tokenizer = fresh("gpt2")
+    model.transformer.h = nn.ModuleList([HybridAttentionDecoderLayer(block) for block in model.transformer.h])
+    found = load_model(model, tokenizer=tokenizer)
+    assert [site.path for site in found.sites] == [f"transformer.h.{layer}.block.mlp.c_proj" for layer in range(2)]
+
+
 class Parallel(nn.Module):
     """Two FFNs side by side."""
 

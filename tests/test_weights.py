@@ -43,6 +43,10 @@ def test_pickled_weights_are_not_read(name: str, tmp_path: Path) -> None:
     assert sprung.exists()  # the trap works
 
 
+def unpickled(*_: Any, **__: Any) -> None:
+    pytest.fail("a pickle was read")
+
+
 def cached(name: str, folder: Path) -> Path:
     """A snapshot in the hub's cache, with the files of `folder`, that is found as `name`."""
     place = Path(os.environ["HF_HOME"]) / "hub" / f"models--{name.replace('/', '--')}"
@@ -51,7 +55,8 @@ def cached(name: str, folder: Path) -> Path:
     return shutil.copytree(folder, place / "snapshots" / ("0" * 40))
 
 
-def test_a_model_of_the_hub_is_read_from_safetensors_alone(tmp_path: Path) -> None:
+def test_a_model_of_the_hub_is_read_from_safetensors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "load", unpickled)
     folder = cached("tests/tiny", save_tiny("bert", tmp_path / "mine"))
     model, local = load_model("tests/tiny"), load_model(tmp_path / "mine")
     assert model.name == "tests/tiny" and model.fingerprint == local.fingerprint
@@ -77,7 +82,7 @@ def test_pickles_that_a_folder_passes_off_as_safetensors_are_not_read(
     else:
         (folder / "mine.safetensors.index.json").write_text(json.dumps(index))
         configured(folder, transformers_weights="mine.safetensors.index.json")
-    monkeypatch.setattr(torch, "load", lambda *_args, **_options: pytest.fail("unpickled"))
+    monkeypatch.setattr(torch, "load", unpickled)
     refused(folder, r"weights must be safetensors.* has adapter_model\.bin")
 
 

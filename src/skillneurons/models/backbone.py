@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -143,7 +143,7 @@ class Backbone:
         """The token of each label's word, in the order of `words`; see `skillneurons.models.words`."""
         return label_words(self.tokenizer, words, opens=self.kind != "causal", name=self.name)
 
-    def embed(self, ids: Tensor) -> Tensor:
+    def embed(self, ids: Int[Tensor, "*token"]) -> Float[Tensor, "*token embedding"]:
         """Embeddings of token ids, as the model itself makes them."""
         return self._embedding(ids)
 

@@ -73,7 +73,7 @@ def load_model(
     found.
 
     Raises `SkillNeuronsError`: nothing there, no language-model head, no tokenizer or none with a mask token, weights
-    missing, pickled, broken or not finite, a mixture of experts, no FFN found.
+    missing, pickled, broken or not finite, a mixture of experts, no FFN found, padding that changes the numbers.
     """
     if isinstance(source, PreTrainedModel):
         if tokenizer is None:
@@ -105,7 +105,8 @@ def load_model(
     model.requires_grad_(False)
     refuse_broken(model, name)
     _refuse_foreign(tokenizer, model, name)
-    with explained(f"a trial pass through {name} failed", "Use a model that takes token embeddings."):
+    needs = "A model must take token embeddings with an attention mask, and fit into the memory."
+    with explained(f"a trial pass through {name} failed", needs):
         hidden = int(model.config.get_text_config().hidden_size)
         found = find_sites(model, _stack(model, kind), hidden, lambda: _two_tokens(model, kind), sites)
         backbone = Backbone(model, tokenizer, kind, found, name, random_weights)

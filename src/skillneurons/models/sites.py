@@ -31,8 +31,8 @@ from ..errors import SkillNeuronsError
 Watch = Callable[[int, Float[Tensor, "batch token neuron"]], "Tensor | None"]
 """Called with a layer's number and its activations; a tensor that it returns takes their place."""
 
-_MIXER = re.compile("att(n|ention)|mixer", re.IGNORECASE)  # what mixes tokens: attention, Mamba's state space
-_MIXER_TYPE = re.compile("(Att(n|ention)|Mixer)$")  # at the end, for there are types like HybridAttentionDecoderLayer
+_ATTENTION = re.compile("att(n|ention)", re.IGNORECASE)
+_MIXER = re.compile("(Att(n|ention)|Mixer)$")  # at the end, for a HybridAttentionDecoderLayer is a whole block
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _REMEDY = 'Name the down-projections yourself, e.g. sites="model.layers.{layer}.mlp.down_proj".'
 
@@ -177,7 +177,8 @@ def _above(path: str) -> list[str]:
 
 
 def _mixes(path: str, modules: Mapping[str, nn.Module]) -> bool:
-    return bool(_MIXER.search(path.rpartition(".")[2]) or _MIXER_TYPE.search(type(modules[path]).__name__))
+    """Whether a module mixes tokens: attention by its name or type, Mamba's state space by its type."""
+    return bool(_ATTENTION.search(path.rpartition(".")[2]) or _MIXER.search(type(modules[path]).__name__))
 
 
 def _block(path: str, modules: Mapping[str, nn.Module]) -> str | None:

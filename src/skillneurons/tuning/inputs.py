@@ -60,11 +60,12 @@ class Inputs:
 
     def by_length(self, split: SplitName) -> Iterator[Int[np.ndarray, " sample"]]:
         """All samples, longest first, in batches of like length that hold about as many tokens."""
-        lengths = np.asarray(self.tokens(split).lengths)
-        order = np.argsort(-lengths, kind="stable")
+        tokens = self.tokens(split)
+        # the one thing that a pass holds for every sample: kept small
+        order = np.argsort(-tokens.lengths.astype(np.int32), kind="stable").astype(np.int32)
         start = 0
         while start < len(order):
-            size = max(1, TOKENS_IN_A_BATCH // (int(lengths[order[start]]) + self.positions + 1))
+            size = max(1, TOKENS_IN_A_BATCH // (len(tokens.row(int(order[start]))) + self.positions + 1))
             yield order[start : start + size]
             start += size
 
