@@ -8,8 +8,8 @@ some two thousand steps, what the clauses of a document have in common stays uns
 loss at the words that only the label decides and the loss at all others (see `miniature_figures`).
 
 Documents start at random positions, so that every position is trained and a text is understood wherever a prompt
-pushes it. The position table starts as sinusoids, and is trained from there: drawn at random, it takes the model long to
-learn which of its rows are neighbours.
+pushes it. The position table starts as sinusoids and is trained from there: from a table drawn at random, the model
+takes long to learn which rows are neighbours.
 """
 
 from __future__ import annotations

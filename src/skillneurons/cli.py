@@ -151,7 +151,7 @@ class Demo:
         console.print("  skillneurons find MODEL TASK --preset quick --trials 3 --out runs/mine", highlight=False)
 
 
-DEMO = TuneConfig.preset("quick", trials=3, positions=16, steps=300, evaluate_every=50)
+DEMO = TuneConfig.preset("quick", trials=3, positions=16, steps=200, evaluate_every=50, lr=0.006)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -153,7 +153,11 @@ class Backbone:
         inputs: Sequence[np.ndarray],
         types: Sequence[np.ndarray] | None = None,
     ) -> Batch:
-        """Put the prompt beside a batch of tokenised inputs; see `skillneurons.models.placement`."""
+        """Put the prompt beside a batch of inputs; see `skillneurons.models.placement`.
+
+        `inputs` are each sample's token ids [token]; `types`, of the same lengths, their token types where the
+        tokenizer tells any.
+        """
         mask = self.tokenizer.mask_token_id if self.kind == "masked" else 0
         return place(self.kind, self.embed, prompt, inputs, types if self._tells_types else None, mask)
 

@@ -53,8 +53,8 @@ def place(
 ) -> Batch:
     """Put the prompt beside a batch of tokenised inputs.
 
-    `embed` turns token ids into embeddings; `inputs` and `types` hold each sample's token ids and token types (all
-    but the input's are of type 0). A gradient flows to `prompt`.
+    `embed` turns token ids into embeddings; `inputs` and `types` hold each sample's token ids and token types [token]
+    (all but the input's are of type 0). A gradient flows to `prompt`.
     """
     samples, positions = len(inputs), prompt.shape[0]
     longest = max(1, max(len(row) for row in inputs))  # one padded token where every input is empty
