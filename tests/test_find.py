@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ import torch
 import skillneurons as sn
 from skillneurons.finding import as_text
 from skillneurons.finding.find import find
-from skillneurons.models.loading import MINIATURE
 
 from .families import FAMILIES, tiny
 from .makings import easy, make
@@ -113,8 +113,7 @@ def test_the_answer_comes_first(binary: sn.SkillNeurons, several: sn.SkillNeuron
     top = binary.results["top_neuron"]
     assert "single on BertForMaskedLM: 88 neurons, 2 trials, soft prompt of 3" in text
     row = next(line for line in text.splitlines() if line.split()[:2] == [str(top["neuron"]), str(top["layer"])])
-    test = top["test_accuracy"]
-    for share in (top["predictivity"], test["accuracy"], test["low"], test["high"]):
+    for share in (top["predictivity"], top["test_accuracy"], top["low"], top["high"]):
         assert f"{100 * share:.1f}" in row
     assert text.index("Top neurons") < text.index("prompt   ") < text.index("commonest label")
     assert f"{100 * binary.about['majority']:.1f} %" in text
@@ -169,12 +168,11 @@ def test_skill_that_is_there_is_found() -> None:
     task = easy()
     skill = sn.find(backbone("llama"), task, preset="quick", trials=1, positions=4, epochs=8, evaluate_every=12)
     top = skill.results["top_neuron"]
-    assert top["predictivity"] > 0.9 and top["test_accuracy"]["low"] > task.majority("test")
+    assert top["predictivity"] > 0.9 and top["low"] > task.majority("test")
     assert skill.table()["q_value"].min() < 1e-6
     assert skill.results["prompt_worth_ranking"] == [True] and "majority label" not in repr(skill)
 
 
-@pytest.mark.skipif(not MINIATURE.exists(), reason="the miniature is not there")
 def test_the_miniature_has_skill_neurons_for_films() -> None:
     model, task = sn.load_model("miniature"), sn.load_task("miniature/films")
     skill = sn.find(
@@ -183,4 +181,18 @@ def test_the_miniature_has_skill_neurons_for_films() -> None:
     )  # fmt: skip
     top = skill.results["top_neuron"]
     assert skill.results["prompt_worth_ranking"] == [True]
-    assert top["test_accuracy"]["low"] > skill.about["majority"]
+    assert top["low"] > skill.about["majority"]
+
+
+def test_words_that_will_not_do_are_told_before_any_work(tmp_path: Path) -> None:
+    task = replace(make("single"), words={"negative": "negative", "positive": "unheard of"})
+    with pytest.raises(sn.SkillNeuronsError, match="the word 'unheard of' of label 'positive' is not one known token"):
+        sn.find(backbone(), task, out=tmp_path / "run", **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_prompt_of_another_model_is_refused(binary: sn.SkillNeurons) -> None:
+    other, task = sn.load_model("miniature"), make("single")
+    for use in (lambda: sn.evaluate(other, task, binary.prompts[0]), lambda: sn.score(other, task, binary.prompts)):
+        with pytest.raises(sn.SkillNeuronsError, match="it is 24 wide, the embeddings of miniature are 128"):
+            use()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -63,10 +63,10 @@ class Find:
         task = load_task(self.task)
         model = _model(self.model, self.device, self.dtype, self.random_weights, self.sites)
         out = self.out or Path("runs") / task.name
-        say(f"{model.name}: {model.layers} layers, {model.neurons} neurons. {task.name}: {_sizes(task.sizes)}.")
+        say(f"{task.name}: {_sizes(task.sizes)}; limits are {_limits(self.config)}.")
         skill = find(model, task, config=self.config, out=out)
         _show(skill.about)
-        _console().print(f"\nEverything is kept in {out} (run.json, neurons.parquet, a file a trial).", highlight=False)
+        _kept(out, skill.log)
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,18 @@ def _show(about: dict[str, object]) -> None:
     console = _console()
     console.print()
     console.print(screen(about))
+
+
+def _kept(out: Path, log: dict[str, Any]) -> None:
+    minutes, seconds = divmod(round(sum(log["seconds"].values())), 60)
+    took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    _console().print(f"\nWork of {took}, kept in {out}: run.json, neurons.parquet, a file a trial.")
+
+
+def _limits(config: TuneConfig) -> str:
+    limits = {"train": config.train_limit, "dev": config.dev_limit, "test": config.test_limit}
+    told = [f"{limit} {split}" for split, limit in limits.items() if limit is not None]
+    return ", ".join(told) if told else "none"
 
 
 def _console() -> Console:

@@ -69,12 +69,11 @@ def find(
         best.append(reduce_trial(own))
     names = [subtask.name for subtask in task.subtasks]
     table = rank(best, model.widths, names, task.name, config.seed)
-    inputs = [Inputs(model, task, prompt.positions, prompt.input_limit) for prompt in prompts]
+    inputs = [Inputs.beside(model, task, prompt) for prompt in prompts]
     with _timed(log, "test"):
         results = measure(inputs, prompts, scores, table.to_pandas(), config.seed)
     about |= {
         "positions": prompts[0].positions,
-        "words": {word.label: word.form for word in inputs[0].words},
         "cut": {split: inputs[0].tokens(split).cut for split in ("train", "dev", "test")},
         "totals": scores[0].totals.tolist(),
         "tuning": [prompt.record() for prompt in prompts],
@@ -99,8 +98,7 @@ def _trial(
     with _timed(log, f"trial {trial}: tuning"):
         prompt = tune_trial(model, task, config, trial, lr, checkpoint, identity)
     with _timed(log, f"trial {trial}: scoring"):
-        inputs = Inputs(model, task, prompt.positions, prompt.input_limit)
-        scores = score_trial(inputs, prompt, f"/{trials(task, config)}")
+        scores = score_trial(Inputs.beside(model, task, prompt), prompt, f"/{trials(task, config)}")
     if run is None:
         return prompt, scores
     run.write_trial(trial, identity, prompt, scores)
@@ -119,6 +117,7 @@ def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
         "kind": task.kind,
         "trials": trials(task, config),
         "labels": list(task.labels),
+        "words": {word.label: word.form for word in model.label_words(task.words)},
         "majority": task.majority("test"),
         "sizes": dict(task.sizes),
         "seeds": {"trials": config.seed, "split": task.seed},

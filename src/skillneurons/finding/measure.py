@@ -162,10 +162,8 @@ def _neurons(
                 "neuron": spot.neuron,
                 "rank": ranked,
                 "predictivity": spot.predictivity,
-                "test_accuracy": {
-                    "accuracy": float(np.mean([own.mean() for own in groups])),
-                    **_interval(groups, seed),
-                },
+                "test_accuracy": float(np.mean([own.mean() for own in groups])),
+                **_interval(groups, seed),
             }
         )
     return records

@@ -88,7 +88,7 @@ def score(
     Options are those of `TuneConfig`, of which the limits count here. Memory does not grow with the samples.
     """
     task = limited(task, config or TuneConfig.preset(preset, **options))
-    return [score_trial(Inputs(model, task, prompt.positions, prompt.input_limit), prompt) for prompt in prompts]
+    return [score_trial(Inputs.beside(model, task, prompt), prompt) for prompt in prompts]
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -32,7 +33,7 @@ def neuron_rows(about: dict[str, Any], subtask: str, most: int) -> list[tuple[st
     return [
         (
             str(own["neuron"]), str(own["layer"]), percent(own["predictivity"]),
-            percent(own["test_accuracy"]["accuracy"]), interval(own["test_accuracy"]),
+            percent(own["test_accuracy"]), interval(own),
         )
         for own in about["results"]["top_neurons"]
         if own["subtask"] == subtask and own["rank"] <= most
@@ -41,10 +42,12 @@ def neuron_rows(about: dict[str, Any], subtask: str, most: int) -> list[tuple[st
 
 def heading(about: dict[str, Any]) -> str:
     """What was asked of whom."""
-    trials = about["trials"]
+    trials, model = about["trials"], about["model"]
+    if Path(about["source"]["model"]).is_absolute():  # a folder, whose own name says enough
+        model = Path(about["source"]["model"]).name
     counted = f"{trials} trial{'s' if trials > 1 else ''}"
     return (
-        f"{about['task']} on {about['model']}: {sum(about['layers'])} neurons, {counted}, "
+        f"{about['task']} on {model}: {sum(about['layers'])} neurons, {counted}, "
         f"{about['config']['prompt']} prompt of {about['positions']}"
     )
 

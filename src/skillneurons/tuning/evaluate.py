@@ -42,7 +42,7 @@ def evaluate(model: Backbone, task: Task, prompt: Prompt, split: SplitName = "te
 
     Edits of the model that are in force (`model.edit`) act here as well.
     """
-    return evaluate_inputs(Inputs(model, task, prompt.positions, prompt.input_limit), prompt.embedding, split)
+    return evaluate_inputs(Inputs.beside(model, task, prompt), prompt.embedding, split)
 
 
 @torch.no_grad()

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..errors import SkillNeuronsError
 from ..models import Backbone, Batch, LabelWord
 from ..tasks import Task
 from ..tasks.tokens import Tokens, tokenize
+from .prompt import Prompt
 
 SplitName = Literal["train", "dev", "test"]
 TOKENS_IN_A_BATCH = 4096  # of a pass without gradients, padding included; beyond this nothing gets faster on a CPU
@@ -34,6 +36,17 @@ class Inputs:
         room = backbone.room(positions)
         self.limit = min((size for size in (room, input_limit) if size is not None), default=None)
         self._splits: dict[str, Tokens] = {}
+
+    @classmethod
+    def beside(cls, backbone: Backbone, task: Task, prompt: Prompt) -> Self:
+        """The inputs beside a prompt that is there already. Raises `SkillNeuronsError` where it is another model's."""
+        width = prompt.embedding.shape[1]
+        if width != backbone.embedding_size:
+            raise SkillNeuronsError(
+                f"a prompt belongs to the model it was made for: it is {width} wide, the embeddings of {backbone.name} "
+                f"are {backbone.embedding_size}. Tune one for this model."
+            )
+        return cls(backbone, task, prompt.positions, prompt.input_limit)
 
     @cached_property
     def words(self) -> tuple[LabelWord, ...]:
