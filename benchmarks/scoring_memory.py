@@ -28,6 +28,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 ALLOWED = 8e6  # bytes of growth between the fewest samples and the most
 POSITIONS = 8
@@ -113,7 +114,7 @@ def measure(folder: Path) -> list[tuple[float, float, float]]:
     return found
 
 
-def backbone() -> object:
+def backbone() -> Any:
     """A tiny BERT and a tokenizer of `WORDS`."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors

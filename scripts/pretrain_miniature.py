@@ -200,16 +200,16 @@ def write(
         "evaluations": list(evaluations),
     }
     write_json(out / "training.json", log)
-    facts = log["config"] | log["bounds"] | log["evaluations"][-1]
-    known = facts["latent_blind"] - facts["latent_informed"]
-    text = CARD.read_text(encoding="utf-8").format(
-        **facts,
-        vocabulary=log["vocabulary"],
-        parameters=log["parameters"],
-        used=(facts["latent_blind"] - facts["latent"]) / known,
-    )
     with replacing(out / "README.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(card(log), encoding="utf-8")
+
+
+def card(log: dict[str, Any]) -> str:
+    """The folder's README: the text of `miniature_card.md` with the figures of a log."""
+    facts = log["config"] | log["bounds"] | log["evaluations"][-1]
+    used = (facts["latent_blind"] - facts["latent"]) / (facts["latent_blind"] - facts["latent_informed"])
+    sizes = {name: log[name] for name in ("vocabulary", "parameters")}
+    return CARD.read_text(encoding="utf-8").format(**facts, **sizes, used=used)
 
 
 def main(config: tyro.conf.OmitArgPrefixes[Pretraining] = Pretraining(), out: Path = FOLDER) -> None:  # noqa: B008

@@ -68,6 +68,13 @@ def run(
         return Done(process.exitcode, out.read_text(), err.read_text())
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file of a run but log.json, which may differ; hidden and unfinished ones too."""
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found.pop("log.json")
+    return found
+
+
 def _command(
     arguments: list[str],
     out: Path,

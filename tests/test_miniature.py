@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -266,9 +265,10 @@ def test_the_shipped_model_has_learned_the_label_as_its_log_says(
     for name, figure in figures.items():
         # Losses are float32 sums in an order that differs between processors; one document more or less is 1/300.
         assert figure == pytest.approx(last[name], abs=0.004 if "verdict" in name else 0.001)
+    # The log has 80 % of the gain; a model that has grammar alone has none of it, or less than none.
     known = bounds["latent_blind"] - bounds["latent_informed"]
     for name in ("latent", "latent_far"):
-        assert bounds["latent_blind"] - figures[name] > 0.8 * known
+        assert bounds["latent_blind"] - figures[name] > 0.75 * known
     assert min(figures["verdict_after"], figures["verdict_before"]) > 0.95
 
 
@@ -279,9 +279,7 @@ def test_the_shipped_folder_is_what_the_command_makes(script: ModuleType, log: d
         "README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training.json",
     }  # fmt: skip
     assert sum(path.stat().st_size for path in MINIATURE.iterdir()) < 4_000_000
-    card = (MINIATURE / "README.md").read_text(encoding="utf-8")
-    assert f"{log['evaluations'][-1]['latent']:.3f} nats" in card
-    assert not re.search(r"\{\w+\}", card)
+    assert (MINIATURE / "README.md").read_text(encoding="utf-8") == script.card(log)
 
 
 # ---------------------------------------------------------------- the script

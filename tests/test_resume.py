@@ -17,7 +17,7 @@ from skillneurons.tuning import tune as tuning
 from skillneurons.tuning.evaluate import evaluate_inputs
 from skillneurons.tuning.inputs import Inputs
 
-from .commands import run
+from .commands import files, run
 from .families import save_tiny, tiny
 from .makings import make
 
@@ -36,13 +36,6 @@ class Undisturbed:
     words: tuple[str, ...]
     files: dict[str, bytes]
     seconds: float
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file of a run but log.json, which may differ; hidden and unfinished ones too."""
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    found.pop("log.json")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +146,32 @@ def test_killed_at_every_evaluation_a_rate_being_looked_for(monkeypatch: pytest.
     assert files(tmp_path / "broken") == files(tmp_path / "whole")
     assert skill.prompts[0].lr == skill.prompts[1].lr
     assert [point.step for point in skill.prompts[1].history] == [3, 6, 9, 10]
+
+
+def test_patience_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Killed between the second and the third evaluation without a gain, a trial still stops at the third."""
+    accuracies = [0.5, 0.6, 0.4, 0.4, 0.4, 0.9]
+    given: list[float] = []
+    killed = False
+
+    def evaluation(*_: object) -> Any:
+        nonlocal killed
+        if len(given) == 4 and not killed:
+            killed = True
+            raise Killed
+        given.append(accuracies[len(given)])
+        return type("Evaluation", (), {"accuracy": given[-1]})
+
+    monkeypatch.setattr(training, "evaluate_inputs", evaluation)
+    inputs = Inputs(backbone(), make("single"), 3)
+    config = sn.TuneConfig.make(trials=1, positions=3, evaluate_every=1, patience=3)
+    with pytest.raises(Killed):
+        training.train(inputs, config, 0, 0.05, tmp_path / "state", "same")
+    prompt = training.train(inputs, config, 0, 0.05, tmp_path / "state", "same")
+    assert [point.accuracy for point in prompt.history] == accuracies[:5]
+    assert prompt.accuracy == 0.6
+    given.clear()
+    assert training.train(inputs, config, 0, 0.05, tmp_path / "state", "other").history[0].step == 1
 
 
 def test_a_finished_run_is_given_back_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,10 +22,9 @@ from safetensors.torch import load_file, save_file
 
 import skillneurons as sn
 
-from .commands import run
+from .commands import files, run
 from .families import FAMILIES, save_tiny, tiny
 from .makings import Form, make
-from .test_resume import files
 
 OPTIONS: dict[str, Any] = {
     "trials": 2, "positions": 3, "steps": 4, "evaluate_every": 2, "lr": 0.05, "init_std": 0.5,
@@ -406,6 +405,13 @@ def test_the_command_tells_a_mistake_in_one_line_with_status_two(
     assert done.status == 2
     assert done.err.startswith("skillneurons: ") and message in done.err
     assert len(done.err.strip().splitlines()) == 1 and done.out == ""
+
+
+def test_nothing_rests_on_the_log(words: list[str], tmp_path: Path) -> None:
+    assert run(*words, tmp_path / "run").status == 0
+    (tmp_path / "run/log.json").unlink()
+    assert sn.SkillNeurons.load(tmp_path / "run").log == {}
+    assert run(*words, tmp_path / "run").status == 0
 
 
 def test_the_answer_alone_is_on_standard_output(words: list[str], tmp_path: Path) -> None:

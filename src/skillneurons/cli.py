@@ -201,7 +201,7 @@ def _show(about: dict[str, object]) -> None:
 
 
 def _kept(out: Path, log: dict[str, Any]) -> None:
-    minutes, seconds = divmod(round(sum(log["seconds"].values())), 60)
+    minutes, seconds = divmod(round(sum(log.get("seconds", {}).values())), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     _console().print(f"\nWork of {took}, kept in {out}: run.json, neurons.parquet, a file a trial.")
 

@@ -76,9 +76,7 @@ def read_spots(
     for index, spot in enumerate(spots):
         by_layer.setdefault(spot.layer, []).append(index)
     where = {
-        layer: tuple(
-            torch.tensor([getattr(spots[i], axis) for i in own], device=model.device) for axis in ("position", "neuron")
-        )
+        layer: tuple(torch.tensor([getattr(spots[i], axis) for i in own]) for axis in ("position", "neuron"))
         for layer, own in by_layer.items()
     }
     place, chosen = slice(0), np.zeros(0, dtype=np.int64)

@@ -155,6 +155,6 @@ def _sweep(inputs: Inputs, split: SplitName, prompt: Tensor, statistic: Means | 
     with progress(label, len(labels), "samples") as advance, model.observe(statistic):
         for chosen in inputs.by_length(split):
             batch = inputs.batch(split, chosen, prompt)
-            statistic.begin(batch, torch.from_numpy(labels[chosen]).to(model.device))
+            statistic.begin(batch, torch.from_numpy(labels[chosen]))
             model.read(batch)
             advance(len(chosen))

@@ -5,7 +5,8 @@
 
 Both are called by the model's hooks, layer by layer, after `begin` has told them of the batch. Sums are float64 and
 right to 1e-6 of the mean absolute activation: products in float32 run over a few samples, or one sample's tokens, at
-a time, for a neuron may be a hundred times as active as the others.
+a time, for a neuron may be a hundred times as active as the others. They are kept on the model's first device, or in
+main memory where that device has no float64; activations of layers that are elsewhere come to them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Means:
     """Sums of activations over a split, per class and position, and over answer and input tokens."""
 
     def __init__(self, widths: Sequence[int], positions: int, classes: int, device: torch.device) -> None:
+        self.device = device = torch.device("cpu") if device.type == "mps" else device
         self.sums = [torch.zeros(classes, positions, width, dtype=torch.float64, device=device) for width in widths]
         self.rest = [torch.zeros(2, width, dtype=torch.float64, device=device) for width in widths]
         self.samples = torch.zeros(classes, dtype=torch.float64, device=device)
@@ -45,14 +47,14 @@ class Means:
     def begin(self, batch: Batch, labels: Int[Tensor, " sample"]) -> None:
         """Tell of the batch whose activations come next; `labels` are indices of classes."""
         self._batch = batch
-        self._classes = one_hot(labels, len(self.samples)).T.float()
-        self._inputs = batch.inputs[:, None].float()
+        self._classes = one_hot(labels, len(self.samples)).T.float().to(self.device)
+        self._inputs = batch.inputs[:, None].float().to(self.device)
         self.samples += self._classes.sum(1)
         self.tokens += float(batch.inputs.sum())
 
     def __call__(self, layer: int, activations: Float[Tensor, "sample token neuron"]) -> None:
         """Add one layer's activations of the batch."""
-        activations = at_least_float32(activations)
+        activations = at_least_float32(activations).to(self.device)
         sums = self.sums[layer]
         classes = self._classes.to(activations.dtype)
         for start in range(0, len(activations), TOGETHER):
@@ -82,7 +84,8 @@ class Counts:
         self, baselines: Sequence[Float[Tensor, "subtask position neuron"]], sides: Int[Tensor, "subtask 2 class"]
     ) -> None:
         self.baselines = baselines
-        self.sides = sides.to(baselines[0].device).float()
+        self.device = baselines[0].device
+        self.sides = sides.float()
         self.fired = [
             torch.zeros(base.shape[0], 2, *base.shape[1:], dtype=torch.int32, device=base.device) for base in baselines
         ]
@@ -90,11 +93,11 @@ class Counts:
     def begin(self, batch: Batch, labels: Int[Tensor, " sample"]) -> None:
         """Tell of the batch whose activations come next; `labels` are indices of classes."""
         self._prompt = batch.prompt
-        self._members = self.sides[:, :, labels]  # subtask, side, sample
+        self._members = self.sides[:, :, labels].to(self.device)  # subtask, side, sample
 
     def __call__(self, layer: int, activations: Float[Tensor, "sample token neuron"]) -> None:
         """Count one layer's activations of the batch, strictly greater than the baseline (Eq. 4)."""
-        prompt = at_least_float32(activations)[:, self._prompt]
+        prompt = at_least_float32(activations[:, self._prompt]).to(self.device)
         fired = self.fired[layer]
         for subtask, baseline in enumerate(self.baselines[layer]):
             above = (prompt > baseline).flatten(1).float()
