@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
@@ -145,8 +146,12 @@ def _run(
 def _chosen(samples: int, config: TuneConfig, trial: int, step: int) -> Int[np.ndarray, " batch"]:
     """The samples of a step: each epoch is an order of its own."""
     epoch, place = divmod(step, ceil(samples / config.batch))
-    order = np.random.default_rng(seed_of(config.seed, trial, 2, epoch)).permutation(samples)
-    return order[place * config.batch : (place + 1) * config.batch]
+    return _order(samples, seed_of(config.seed, trial, 2, epoch))[place * config.batch : (place + 1) * config.batch]
+
+
+@lru_cache(maxsize=1)
+def _order(samples: int, seed: int) -> Int[np.ndarray, " sample"]:
+    return np.random.default_rng(seed).permutation(samples)
 
 
 def _keep(state: _State, point: Evaluated) -> None:
