@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,3 @@ def digest(*parts: str | bytes) -> str:
         state.update(len(data).to_bytes(8, "little"))
         state.update(data)
     return state.hexdigest()[:32]
-
-
-def once(path: Path, make: Callable[[Path], None]) -> Path:
-    """`path`, made by `make(temporary)` where it is not there yet."""
-    if not path.exists():
-        with replacing(path) as temporary:
-            make(temporary)
-    return path
