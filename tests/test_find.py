@@ -129,7 +129,7 @@ def test_a_notebook_shows_the_same_figures(several: sn.SkillNeurons) -> None:
         if record["rank"] <= 5:
             assert f"<td>{record['neuron']}</td><td>{record['layer']}</td>" in page
     about = {**several.about, "model": "<script>"}
-    assert "<script>" not in sn.SkillNeurons(about, several.neurons, [], [])._repr_html_()
+    assert "<script>" not in sn.SkillNeurons(about, several.neurons, [], [], several.tested)._repr_html_()
 
 
 def test_inputs_that_were_cut_are_told() -> None:

@@ -130,6 +130,19 @@ def test_only_chosen_neurons_are_kept() -> None:
     assert reading.predicted.size == 0
 
 
+@pytest.mark.parametrize(("name", "form"), CASES)
+def test_what_is_kept_of_the_test_split_is_what_was_read(name: str, form: Form) -> None:
+    skill, model, tokenizer, task = found(name, form)
+    tested, records = skill.tested, skill.results["top_neurons"]
+    assert tested.activations.shape == (2, 90, len(records)) and tested.labels.tolist() == task.test.labels.tolist()
+    right = tested.right(task)
+    for spot in (0, 7, len(records) - 1):
+        expected, unsure, sides = correctness(skill, model, tokenizer, task, records[spot], name)
+        own = np.any(sides, axis=0)
+        assert np.abs(right[:, own, spot].mean(0) - expected[own]).mean() <= unsure
+    assert np.allclose((tested.predicted == tested.labels).mean(1), skill.results["prompt_accuracy"])
+
+
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_test_split_of_one_label_will_do_for_two(label: int) -> None:
     model, tokenizer = tiny("bert")

@@ -26,7 +26,7 @@ OPTIONS = [
     "--trials", "2", "--positions", "3", "--steps", "8", "--evaluate-every", "4", "--lr", "0.05", "--init-std", "0.5",
     "--quiet", "--out",
 ]  # fmt: skip
-WRITES = 1 + TRIALS * (EVALUATIONS + 1) + 3  # the plan; states and scores; ranking, log and run.json
+WRITES = 1 + TRIALS * (EVALUATIONS + 1) + 4  # the plan; states and scores; ranking, test, log and run.json
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 def test_a_run_has_these_files_and_no_others(undisturbed: Undisturbed) -> None:
     assert [*sorted(undisturbed.files)] == [
-        "neurons.parquet", "run.json", "trial-0.safetensors", "trial-1.safetensors",
+        "neurons.parquet", "run.json", "test.safetensors", "trial-0.safetensors", "trial-1.safetensors",
     ]  # fmt: skip
 
 

@@ -214,7 +214,7 @@ def test_nothing_is_pickled_and_nothing_else_is_there(binary: Path) -> None:
     names = [path.relative_to(binary).as_posix() for path in binary.rglob("*") if path.is_file()]
     assert sorted(names) == [
         "log.json", "neurons.parquet", "run.json", "task/dev.parquet", "task/task.toml", "task/test.parquet",
-        "task/train.parquet", "trial-0.safetensors", "trial-1.safetensors",
+        "task/train.parquet", "test.safetensors", "trial-0.safetensors", "trial-1.safetensors",
     ]  # fmt: skip
 
 
@@ -254,10 +254,13 @@ BREAKAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("neurons.parquet", truncate, r"neurons\.parquet cannot be read"),
     ("neurons.parquet", lambda path: path.write_text("rank"), r"neurons\.parquet cannot be read"),
     ("trial-1.safetensors", Path.unlink, r"lacks trial-1\.safetensors"),
-    ("trial-0.safetensors", truncate, r"trial-0\.safetensors is truncated, or no trial's file"),
+    ("test.safetensors", Path.unlink, r"test\.safetensors is missing"),
+    ("test.safetensors", truncate, r"test\.safetensors is truncated"),
+    ("test.safetensors", without_metadata, r"test\.safetensors is truncated, or not what this run wrote"),
+    ("trial-0.safetensors", truncate, r"trial-0\.safetensors is truncated, or not what this run wrote"),
     ("trial-0.safetensors", lambda path: path.write_bytes(b""), r"trial-0\.safetensors is truncated"),
-    ("trial-0.safetensors", lambda path: path.write_text("not a tensor in it"), r"no trial's file"),
-    ("trial-0.safetensors", without_metadata, r"trial-0\.safetensors is truncated, or no trial's file"),
+    ("trial-0.safetensors", lambda path: path.write_text("not a tensor in it"), r"not what this run wrote"),
+    ("trial-0.safetensors", without_metadata, r"trial-0\.safetensors is truncated, or not what this run wrote"),
     ("trial-0.safetensors", of_another_format, "format 99, .* reads format 1"),
 ]
 
@@ -272,7 +275,7 @@ def test_a_broken_run_is_told_in_one_message(
     assert str(broken) in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["trial-1.safetensors", "neurons.parquet"])
+@pytest.mark.parametrize("name", ["trial-1.safetensors", "neurons.parquet", "test.safetensors"])
 def test_the_remedy_that_is_named_is_one(name: str, broken: Path, binary: Path) -> None:
     for gone in (name, "run.json"):
         (broken / gone).unlink()

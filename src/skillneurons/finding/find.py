@@ -71,7 +71,7 @@ def find(
     table = rank(best, model.widths, names, task.name, config.seed)
     inputs = [Inputs.beside(model, task, prompt) for prompt in prompts]
     with _timed(log, "test"):
-        results = measure(inputs, prompts, scores, table.to_pandas(), config.seed)
+        results, tested = measure(inputs, prompts, scores, table.to_pandas(), config.seed)
     about |= {
         "positions": prompts[0].positions,
         "cut": {split: inputs[0].tokens(split).cut for split in ("train", "dev", "test")},
@@ -79,7 +79,7 @@ def find(
         "tuning": [prompt.record() for prompt in prompts],
         "results": results,
     }
-    skill = SkillNeurons(about, table, prompts, scores, log, _task=task)
+    skill = SkillNeurons(about, table, prompts, scores, tested, log, _task=task)
     if run is None:
         return skill
     skill.save(run.folder)

@@ -7,8 +7,8 @@ over samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,41 @@ class Reading:
 
     activations: Float[np.ndarray, "sample spot"]
     predicted: Int[np.ndarray, " sample"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """The test split as every trial read it; spots in the order of run.json's `top_neurons`.
+
+    `labels`: indices into the task's labels; `predicted`: the prompt's answers, likewise; `activations` of each
+    spot at the trial's best position, with the `baseline` there and the `sign` (1: above it means positive).
+    """
+
+    labels: Int[np.ndarray, " sample"]
+    predicted: Int[np.ndarray, "trial sample"]
+    activations: Float[np.ndarray, "trial sample spot"]
+    baseline: Float[np.ndarray, "trial spot"]
+    sign: Int[np.ndarray, "trial spot"]
+
+    @property
+    def told(self) -> Bool[np.ndarray, "trial sample spot"]:
+        """Whether each neuron says of a sample that it is on the positive side (Eq. 4, and its mirror image)."""
+        return (self.activations > self.baseline[:, None]) == (self.sign[:, None] > 0)
+
+    def right(self, task: Task) -> Bool[np.ndarray, "trial sample spot"]:
+        """Whether that is so; for samples of neither side of a spot's subtask it means nothing."""
+        positive = subtask_sides(task)[:, 1][:, self.labels].astype(bool)  # subtask, sample
+        spots = self.baseline.shape[1] // len(positive)
+        return self.told == positive.repeat(spots, axis=0).T
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As a run keeps them."""
+        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in vars(self).items()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Tested:
+        """What `tensors` gave."""
+        return cls(**{own.name: tensors[own.name].numpy() for own in fields(cls)})
 
 
 def top_spots(table: pd.DataFrame, subtasks: Sequence[str], trial: int, count: int = SHOWN) -> list[Spot]:
@@ -101,57 +136,56 @@ def read_spots(
 
 def measure(
     inputs: Sequence[Inputs], prompts: Sequence[Prompt], scores: Sequence[TrialScores], table: pd.DataFrame, seed: int
-) -> dict[str, Any]:
-    """The `results` of run.json."""
+) -> tuple[dict[str, Any], Tested]:
+    """The `results` of run.json, and what they were computed from."""
     task = inputs[0].task
     names = [subtask.name for subtask in task.subtasks]
-    sides = subtask_sides(task)
-    labels = inputs[0].labels("test")
-    right: list[Bool[np.ndarray, "sample spot"]] = []
-    prompt_right: list[Bool[np.ndarray, " sample"]] = []
+    readings: list[Reading] = []
+    spots = [top_spots(table, names, trial) for trial in range(len(prompts))]
     regressions: list[float] = []
-    for own, prompt, trial_scores in zip(inputs, prompts, scores, strict=True):
-        index = len(right)
-        spots = top_spots(table, names, index)
-        label = f"trial {index + 1}/{len(prompts)}: test"
-        test = read_spots(own, "test", prompt, spots, label, answer=True)
-        baseline = np.array([float(trial_scores.baseline(s.layer)[s.subtask, s.position, s.neuron]) for s in spots])
-        positive = np.stack([sides[spot.subtask, 1][labels] for spot in spots], axis=1).astype(bool)
-        told = (test.activations > baseline) == (np.array([spot.sign for spot in spots]) > 0)
-        right.append(told == positive)
-        prompt_right.append(test.predicted == labels)
+    for trial, (own, prompt) in enumerate(zip(inputs, prompts, strict=True)):
+        label = f"trial {trial + 1}/{len(prompts)}: test"
+        readings.append(read_spots(own, "test", prompt, spots[trial], label, answer=True))
         if not task.binary:
-            first = [
-                place for place, spot in enumerate(spots) if place == 0 or spot.subtask != spots[place - 1].subtask
-            ]
-            train = read_spots(own, "train", prompt, [spots[i] for i in first], f"{label} (regression)", answer=False)
+            first = list(range(0, len(spots[trial]), len(spots[trial]) // len(names)))
+            chosen = [spots[trial][place] for place in first]
+            train = read_spots(own, "train", prompt, chosen, f"{label} (regression)", answer=False)
             model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
             model.fit(train.activations, own.labels("train"))
-            regressions.append(float(model.score(test.activations[:, first], labels)))
-    neurons = _neurons(np.mean(right, axis=0), top_spots(table, names, 0), labels, sides, task, seed)
+            regressions.append(float(model.score(readings[-1].activations[:, first], own.labels("test"))))
+    tested = Tested(
+        inputs[0].labels("test").astype(np.int32),
+        np.stack([reading.predicted for reading in readings]).astype(np.int32),
+        np.stack([reading.activations for reading in readings]),
+        np.array([
+            [float(own.baseline(spot.layer)[spot.subtask, spot.position, spot.neuron]) for spot in chosen]
+            for own, chosen in zip(scores, spots, strict=True)
+        ], dtype=np.float32),
+        np.array([[spot.sign for spot in chosen] for chosen in spots], dtype=np.int32),
+    )  # fmt: skip
+    right = tested.predicted == tested.labels
+    neurons = _neurons(tested.right(task).mean(0), spots[0], tested.labels, task, seed)
     results: dict[str, Any] = {
-        "prompt_accuracy": [float(np.mean(own)) for own in prompt_right],
-        "prompt_interval": _interval([np.mean(prompt_right, axis=0)], seed),
+        "prompt_accuracy": [float(own.mean()) for own in right],
+        "prompt_interval": interval([right.mean(0)], seed),
         "prompt_worth_ranking": [prompt.worth_ranking for prompt in prompts],
         "top_neuron": max((own for own in neurons if own["rank"] == 1), key=lambda own: own["predictivity"]),
         "top_neurons": neurons,
     }
-    return results if task.binary else results | {"neurons_accuracy": regressions}
+    return (results if task.binary else results | {"neurons_accuracy": regressions}), tested
 
 
 def _neurons(
     right: Float[np.ndarray, "sample spot"],
     spots: Sequence[Spot],
-    labels: np.ndarray,
-    sides: np.ndarray,
+    labels: Int[np.ndarray, " sample"],
     task: Task,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """A record for each spot: its test accuracy, both sides of a multi-class task's subtask weighing the same."""
+    """A record for each spot: its test accuracy, with an interval."""
     records = []
     for index, spot in enumerate(spots):
-        members = [right[sides[spot.subtask, side][labels] == 1, index] for side in (0, 1)]
-        groups = [np.concatenate(members)] if task.binary else members
+        groups = by_side(right[:, index], spot.subtask, labels, task)
         ranked = 1 + sum(other.subtask == spot.subtask for other in spots[:index])
         records.append(
             {
@@ -161,13 +195,21 @@ def _neurons(
                 "rank": ranked,
                 "predictivity": spot.predictivity,
                 "test_accuracy": float(np.mean([own.mean() for own in groups])),
-                **_interval(groups, seed),
+                **interval(groups, seed),
             }
         )
     return records
 
 
-def _interval(groups: Sequence[Float[np.ndarray, " sample"]], seed: int) -> dict[str, float]:
+def by_side(
+    values: Float[np.ndarray, " sample"], subtask: int, labels: Int[np.ndarray, " sample"], task: Task
+) -> list[Float[np.ndarray, " sample"]]:
+    """The values of a subtask's own samples, in the groups that weigh the same: its two sides, or all of them."""
+    members = [values[subtask_sides(task)[subtask, side][labels] == 1] for side in (0, 1)]
+    return [np.concatenate(members)] if task.binary else members
+
+
+def interval(groups: Sequence[Float[np.ndarray, " sample"]], seed: int) -> dict[str, float]:
     """95 % of the mean of the groups' means, by the percentiles of a bootstrap over each group's samples."""
 
     def mean(*samples: np.ndarray, axis: int) -> np.ndarray:

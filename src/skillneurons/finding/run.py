@@ -7,9 +7,8 @@ model, data, split and code: a run goes on only with the same.
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,40 +16,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from ..errors import SkillNeuronsError
-from ..files import read_json, replacing, unwritable, write_json
+from ..files import read_json, replacing, write_json
 from ..tuning.prompt import Prompt
+from .measure import Tested
 from .score import TrialScores
+from .stored import foreign, store, stored
 
 FORMAT = 1
 TASK = "task"
 """The folder of a run's task that was made in memory."""
-_KEY = "skillneurons"  # one key of metadata, as safetensors writes several in no fixed order
-
-
-class Stored(Mapping[str, Tensor]):
-    """A safetensors file's tensors, read when asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
-        with _opened(path) as file:
-            self._names = sorted(file.keys())
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        with _opened(self.path) as file:
-            return file.get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+TEST = "test.safetensors"
+"""The test split as the prompts and the best neurons answered it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +75,7 @@ class Run:
     def end(self) -> None:
         """The finding is whole: its state of work is no longer needed, nor what a killed writer left."""
         for left in self.folder.glob(".*"):
-            if left.name.startswith((".trial-", ".neurons.parquet.", ".log.json.", ".run.json.")):
+            if left.name.startswith((".trial-", ".neurons.parquet.", ".test.safetensors.", ".log.json.", ".run.json.")):
                 left.unlink(missing_ok=True)
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
@@ -107,36 +85,38 @@ class Run:
             "format": FORMAT, "identity": identity, "prompt": prompt.record(), "totals": scores.totals.tolist(),
             "weighted": scores.weighted, "layers": scores.layers,
         }  # fmt: skip
-        tensors = {"prompt": prompt.embedding, **scores.tensors}
-        path = self.trial(trial)
-        with replacing(path) as temporary:
-            try:
-                save_file(
-                    {name: tensor.contiguous() for name, tensor in tensors.items()},
-                    temporary,
-                    {_KEY: json.dumps(about)},
-                )
-            except SafetensorError as error:
-                raise unwritable(path, error) from error
+        store(self.trial(trial), {"prompt": prompt.embedding, **scores.tensors}, about)
 
     def read_trial(self, trial: int, identity: str | None = None) -> tuple[Prompt, TrialScores] | None:
         """A trial's prompt and scores; None where there is no such file, or one that `identity` does not fit."""
         path = self.trial(trial)
         if not path.exists():
             return None
-        tensors = Stored(path)
-        with _opened(path) as file:
-            metadata = file.metadata() or {}
+        tensors, about = stored(path, _AGAIN)
         try:
-            about = json.loads(metadata[_KEY])
             if about["format"] != FORMAT:
                 raise _other_version(path, about["format"])
             if identity is not None and about["identity"] != identity:
                 return None
             prompt = Prompt.from_record(tensors["prompt"], about["prompt"])
             return prompt, TrialScores(tensors, np.array(about["totals"]), about["weighted"], about["layers"])
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise _foreign(path) from error
+        except (KeyError, TypeError) as error:
+            raise foreign(path, _AGAIN) from error
+
+    def write_test(self, identity: str, tested: Tested) -> None:
+        """Write what became of the test split."""
+        store(self.folder / TEST, tested.tensors(), {"format": FORMAT, "identity": identity})
+
+    def read_test(self, identity: str) -> Tested:
+        """What became of the test split."""
+        path = self.folder / TEST
+        tensors, about = stored(path, _ANEW)
+        try:
+            if about["identity"] != identity:
+                raise foreign(path, _ANEW)
+            return Tested.of(tensors)
+        except (KeyError, TypeError) as error:
+            raise foreign(path, _ANEW) from error
 
     def write_neurons(self, table: pa.Table) -> None:
         """Write the rankings."""
@@ -149,10 +129,7 @@ class Run:
         try:
             return pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise SkillNeuronsError(
-                f"{path} cannot be read ({error}). Remove it and run.json, and run the same `find` command again: it "
-                "is made anew from the trials."
-            ) from error
+            raise SkillNeuronsError(f"{path} cannot be read ({error}). {_ANEW}") from error
 
     def read(self) -> dict[str, Any]:
         """run.json, of this version."""
@@ -172,19 +149,8 @@ class Run:
         return dict(read_json(path, "Remove it: nothing rests on it.")) if path.exists() else {}
 
 
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, "pt")
-    except FileNotFoundError:
-        raise SkillNeuronsError(f"{path} is missing from its run; restore it, or run `find` again elsewhere.") from None
-    except (OSError, SafetensorError) as error:
-        raise _foreign(path) from error
-
-
-def _foreign(path: Path) -> SkillNeuronsError:
-    return SkillNeuronsError(
-        f"{path} is truncated, or no trial's file. Remove it and run the same `find` command: it makes that trial anew."
-    )
+_AGAIN = "Remove it and run the same `find` command: it makes that trial anew."
+_ANEW = "Remove it and run.json, and run the same `find` command again: it is made anew from the trials."
 
 
 def _other_version(path: Path, found: object) -> SkillNeuronsError:

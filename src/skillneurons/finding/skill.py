@@ -25,6 +25,7 @@ from ..tasks import Task, load_task
 from ..tuning.config import TuneConfig
 from ..tuning.prompt import Prompt
 from ..tuning.tune import limited
+from .measure import Tested
 from .run import TASK, Run
 from .score import TrialScores
 from .selection import Order, Scope, select
@@ -35,14 +36,16 @@ from .show import as_html, as_text
 class SkillNeurons:
     """The neurons of one model ranked for one task.
 
-    `about` is run.json's content; `prompts` and `scores` have one entry a trial; `log` is what may differ between
-    two runs of the same work; `folder` is the run's, where it was read from one.
+    `about` is run.json's content; `prompts` and `scores` have one entry a trial; `tested` is what became of the test
+    split; `log` is what may differ between two runs of the same work; `folder` is the run's, where it was read from
+    one.
     """
 
     about: dict[str, Any]
     neurons: pa.Table = field(repr=False)
     prompts: Sequence[Prompt] = field(repr=False)
     scores: Sequence[TrialScores] = field(repr=False)
+    tested: Tested = field(repr=False)
     log: dict[str, Any] = field(default_factory=dict, repr=False)
     folder: Path | None = field(default=None, repr=False)
     _task: Task | None = field(default=None, repr=False)
@@ -132,6 +135,7 @@ class SkillNeurons:
         if self.about["source"]["task"] is None:
             self.task.save(run.folder / TASK)
         run.write_neurons(self.neurons)
+        run.write_test(identity, self.tested)
         write_json(run.folder / "log.json", self.log)
         write_json(run.folder / "run.json", self.about)
         run.end()
@@ -153,7 +157,8 @@ class SkillNeurons:
             )
         found = [trial for trial in trials if trial is not None]
         prompts, scores = [prompt for prompt, _ in found], [scores for _, scores in found]
-        return cls(about, run.read_neurons(), prompts, scores, run.read_log(), run.folder.absolute())
+        tested = run.read_test(about["identity"])
+        return cls(about, run.read_neurons(), prompts, scores, tested, run.read_log(), run.folder.absolute())
 
     def __repr__(self) -> str:
         return as_text(self.about)
