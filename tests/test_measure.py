@@ -42,7 +42,7 @@ def correctness(skill: sn.SkillNeurons, model: Any, tokenizer: Any, task: sn.Tas
         seen = read(name, model, tokenizer, task, "test", prompt.embedding)
         place = (row["position"][trial], row["neuron"])
         activation = seen.prompt[row["layer"]][:, place[0], place[1]]
-        baseline = float(skill.scores[trial].baseline(row["layer"])[index][place])
+        baseline = float(skill.scores[trial].baseline(int(row["layer"]))[index][place])
         says = (activation > baseline) == (row["sign"][trial] > 0)
         positive = np.isin(seen.labels, task.subtasks[index].positive)
         right.append(says == positive)

@@ -152,7 +152,7 @@ def test_a_neuron_far_more_active_than_the_others_spoils_no_sum() -> None:
         activations[:, :, 0] += 30
         inputs = torch.rand(200, 12, generator=draw) < 0.6
         inputs[:, :4] = False
-        batch = Batch(torch.empty(200, 12, 1), torch.ones(200, 12), inputs, slice(1, 4), 0, {})
+        batch = Batch(torch.empty(200, 12, 1), torch.ones(200, 12, dtype=torch.long), inputs, slice(1, 4), 0, {})
         means.begin(batch, torch.randint(2, (200,), generator=draw))
         means(0, activations)
         total += activations[:, 1:4].double().sum(0)
@@ -167,7 +167,8 @@ def test_a_neuron_far_more_active_than_the_others_spoils_no_sum() -> None:
 def test_half_precision_is_widened_before_it_is_summed() -> None:
     means = Means([1], positions=1, classes=1, device=torch.device("cpu"))
     values = torch.tensor([256.0] + [1.0] * 255, dtype=torch.bfloat16)  # bfloat16 cannot tell 257 from 256
-    batch = Batch(torch.empty(256, 1, 1), torch.ones(256, 1), torch.zeros(256, 1, dtype=torch.bool), slice(0, 1), 0, {})
+    there, none = torch.ones(256, 1, dtype=torch.long), torch.zeros(256, 1, dtype=torch.bool)
+    batch = Batch(torch.empty(256, 1, 1), there, none, slice(0, 1), 0, {})
     means.begin(batch, torch.zeros(256, dtype=torch.long))
     means(0, values[:, None, None])
     assert float(means.mean(0, answer=True)[0, 0]) == 511 / 256

@@ -48,7 +48,7 @@ class Reading:
     """One trial's pass over a split: [sample, spot] activations, and the labels the prompt predicted, if asked."""
 
     activations: Float[np.ndarray, "sample spot"]
-    predicted: Int[np.ndarray, " sample"]
+    predicted: Int[np.ndarray, " answered"]  # none, or all
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,16 +203,16 @@ def _neurons(
 
 def by_side(
     values: Float[np.ndarray, " sample"], subtask: int, labels: Int[np.ndarray, " sample"], task: Task
-) -> list[Float[np.ndarray, " sample"]]:
+) -> list[Float[np.ndarray, " _"]]:
     """The values of a subtask's own samples, in the groups that weigh the same: its two sides, or all of them."""
     members = [values[subtask_sides(task)[subtask, side][labels] == 1] for side in (0, 1)]
     return [np.concatenate(members)] if task.binary else members
 
 
-def interval(groups: Sequence[Float[np.ndarray, " sample"]], seed: int) -> dict[str, float]:
+def interval(groups: Sequence[Float[np.ndarray, " _"]], seed: int) -> dict[str, float]:
     """95 % of the mean of the groups' means, by the percentiles of a bootstrap over each group's samples."""
 
-    def mean(*samples: np.ndarray, axis: int) -> np.ndarray:
+    def mean(*samples: np.ndarray, axis: int) -> np.ndarray | np.float64:
         return np.mean([own.mean(axis=axis) for own in samples], axis=0)
 
     if all(own.min() == own.max() for own in groups):  # every resample is the same

@@ -43,7 +43,7 @@ class TrialScores:
     weighted: bool
     layers: int
 
-    def mean(self, layer: int) -> Float[Tensor, "position+2 neuron"]:
+    def mean(self, layer: int) -> Float[Tensor, "row neuron"]:
         """Mean activations over train, unweighted; the last two rows: answer token, input tokens."""
         return self.tensors[f"mean.{layer}"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def interval(bounds: dict[str, float]) -> str:
+def interval(bounds: Mapping[str, Any]) -> str:
     """`low to high`, in per cent."""
     return f"{100 * bounds['low']:.1f} to {percent(bounds['high'])}"
 

@@ -30,7 +30,7 @@ def exact_p(
     everything = negatives + positives
     logs = gammaln(np.arange(everything + 2))  # logs[n] = log (n-1)!
 
-    def choose(n: int, k: np.ndarray | int) -> np.ndarray:
+    def choose(n: int, k: np.ndarray | int) -> np.ndarray | np.float64:
         k = np.asarray(k)
         return logs[n + 1] - logs[k + 1] - logs[n - k + 1]
 

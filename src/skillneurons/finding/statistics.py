@@ -64,7 +64,7 @@ class Means:
             self.rest[layer][0] += activations[:, self._batch.answer].sum(0, dtype=torch.float64)
         self.rest[layer][1] += (self._inputs.to(activations.dtype) @ activations).double().sum((0, 1))
 
-    def mean(self, layer: int, answer: bool) -> Float[Tensor, "position+2 neuron"]:
+    def mean(self, layer: int, answer: bool) -> Float[Tensor, "row neuron"]:
         """Unweighted means: a row a position, the answer token (NaN where there is none), the input tokens."""
         count = self.samples.sum()
         rows = self.rest[layer].clone()

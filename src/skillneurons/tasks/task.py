@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Required, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class Task:
         test: Iterable[Mapping[str, Any]],
         source: str | None = None,
         **options: Unpack[Options],
-    ) -> Self:
+    ) -> Task:
         """A task from rows in memory, each a mapping from column names to values; `Options` says the rest.
 
         Without `dev`, 20 % of train are set apart. Raises `SkillNeuronsError` with every problem.
@@ -110,7 +110,7 @@ class Task:
         test: pd.DataFrame | None = None,
         source: str | None = None,
         **options: Unpack[Options],
-    ) -> Self:
+    ) -> Task:
         """A task from pandas DataFrames, one a split; `Options` says the rest.
 
         Without `test`, 20 % of train are set apart as test first, and then, without `dev`, 20 % of what is left as
@@ -125,7 +125,7 @@ class Task:
     @classmethod
     def _checked(
         cls, spec: Spec, opened: Mapping[str, datasets.Dataset | None], found: list[str], source: str | None
-    ) -> Self:
+    ) -> Task:
         usable = {split: rows for split, rows in opened.items() if rows is not None}
         splits = checked(spec, usable, found)
         if found:
@@ -133,7 +133,7 @@ class Task:
         return cls.of(spec, splits, source)
 
     @classmethod
-    def of(cls, spec: Spec, splits: Mapping[str, Split], source: str | None) -> Self:
+    def of(cls, spec: Spec, splits: Mapping[str, Split], source: str | None) -> Task:
         """A task of checked parts: `spec` without mistakes and the splits that `samples.checked` made for it."""
         return cls(
             name=spec.name,
@@ -172,7 +172,7 @@ class Task:
         labels = getattr(self, split).labels
         return float(np.bincount(labels).max() / len(labels))
 
-    def limited(self, train: int | None = None, dev: int | None = None, test: int | None = None) -> Self:
+    def limited(self, train: int | None = None, dev: int | None = None, test: int | None = None) -> Task:
         """The task with at most so many samples in each split.
 
         A random choice by the task's seed, in the samples' own order; a smaller limit takes a part of what a larger

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class Inputs:
         self._splits: dict[str, Tokens] = {}
 
     @classmethod
-    def beside(cls, backbone: Backbone, task: Task, prompt: Prompt) -> Self:
+    def beside(cls, backbone: Backbone, task: Task, prompt: Prompt) -> Inputs:
         """The inputs beside a prompt that is there already. Raises `SkillNeuronsError` where it is another model's."""
         width = prompt.embedding.shape[1]
         if width != backbone.embedding_size:
