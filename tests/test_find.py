@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import skillneurons as sn
-from skillneurons.finding import as_text
 from skillneurons.finding.find import find
+from skillneurons.finding.show import as_text
 
 from .families import FAMILIES, tiny
 from .makings import easy, make

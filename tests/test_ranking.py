@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from skillneurons.finding import TrialScores
 from skillneurons.finding.ranking import TrialBest, in_turn, ordered, rank, reduce_trial
+from skillneurons.finding.score import TrialScores
 from skillneurons.finding.significance import over_trials, q_values, trial_p
 
 WIDTHS = (7, 4)

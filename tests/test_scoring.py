@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import skillneurons as sn
-from skillneurons.finding import TrialScores
+from skillneurons.finding.score import TrialScores
 from skillneurons.finding.statistics import Counts, Means, scoring_bytes
 from skillneurons.models import Batch
 from skillneurons.tuning.prompt import Prompt

@@ -23,17 +23,36 @@ _HOMES = {
     "Backbone": "models", "NeuronSet": "models", "Scale": "models", "Zero": "models", "load_model": "models",
     "TuneConfig": "tuning.config", "Prompt": "tuning.prompt", "tune": "tuning.tune",
     "Evaluation": "tuning.evaluate", "evaluate": "tuning.evaluate",
-    "SkillNeurons": "finding", "TrialScores": "finding", "find": "finding", "score": "finding",
+    "SkillNeurons": "finding.skill", "TrialScores": "finding.score", "find": "finding.find", "score": "finding.score",
+    "NullConfig": "finding.nulls.config", "Nulls": "finding.nulls.result", "nulls": "finding.nulls.hold",
+    "Agreement": "finding.agreement", "compare": "finding.agreement", "stability": "finding.agreement",
+    "PeerConfig": "finding.peers.ask", "Peers": "finding.peers.result", "peers": "finding.peers.ask",
+    "Portrait": "finding.portraits.portrait", "portrait": "finding.portraits.portrait",
+    "portraits": "finding.portraits.portrait",
+    "Tokens": "finding.portraits.by_token", "by_token": "finding.portraits.by_token", "draw": "finding.pictures",
 }  # fmt: skip
 
 __all__ = [
-    "Backbone", "Evaluation", "NeuronSet", "Prompt", "Scale", "SkillNeurons", "SkillNeuronsError", "Subtask", "Task",
-    "TrialScores", "TuneConfig", "Zero", "evaluate", "find", "load_model", "load_task", "score", "tune",
+    "Agreement", "Backbone", "Evaluation", "NeuronSet", "NullConfig", "Nulls", "PeerConfig", "Peers", "Portrait",
+    "Prompt", "Scale", "SkillNeurons", "SkillNeuronsError", "Subtask", "Task", "Tokens", "TrialScores",
+    "TuneConfig", "Zero", "by_token", "compare", "draw", "evaluate", "find", "load_model", "load_task", "nulls",
+    "peers", "portrait", "portraits", "score", "stability", "tune",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from .errors import SkillNeuronsError
-    from .finding import SkillNeurons, TrialScores, find, score
+    from .finding.agreement import Agreement, compare, stability
+    from .finding.find import find
+    from .finding.nulls.config import NullConfig
+    from .finding.nulls.hold import nulls
+    from .finding.nulls.result import Nulls
+    from .finding.peers.ask import PeerConfig, peers
+    from .finding.peers.result import Peers
+    from .finding.pictures import draw
+    from .finding.portraits.by_token import Tokens, by_token
+    from .finding.portraits.portrait import Portrait, portrait, portraits
+    from .finding.score import TrialScores, score
+    from .finding.skill import SkillNeurons
     from .models import Backbone, NeuronSet, Scale, Zero, load_model
     from .tasks import Subtask, Task, load_task
     from .tuning.config import TuneConfig

@@ -2,6 +2,8 @@
 
     skillneurons demo                                   the whole story on the embedded miniature, offline
     skillneurons find MODEL TASK --trials 5 --out runs/sst2
+    skillneurons neuron RUN LAYER NEURON                what a neuron does: its texts, its labels, token by token
+    skillneurons compare RUN RUN...                     how alike runs of one model rank its neurons
     skillneurons inspect MODEL                          where the neurons are, how many, what scoring will cost
 
 Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after Ctrl-C.
@@ -21,10 +23,12 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from .errors import SkillNeuronsError
+from .finding.nulls.config import NullConfig
 from .progress import quiet, say
 from .tuning.config import PRESETS, TuneConfig
 
 if TYPE_CHECKING:
+    from .finding.skill import SkillNeurons
     from .models import Backbone
 
 DESCRIPTION = "Find the neurons of a pretrained Transformer that carry the skill a task needs. Begin with: demo."
@@ -44,6 +48,9 @@ class Find:
     preset: Literal["paper", "quick"] = "paper"
     """Where the other options start from: the paper's, or minutes on two cores."""
     config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
+    nulls: Annotated[NullConfig, tyro.conf.arg(name="")] = field(default_factory=NullConfig)
+    peers: bool = False
+    """Other orders of the neurons beside: area under ROC, gradients, linear probes, pooled activations ..."""
     device: str = "auto"
     """Where to run: auto, cpu, cuda, cuda:1 ..."""
     dtype: Dtype = "float32"
@@ -57,7 +64,7 @@ class Find:
 
     def run(self) -> None:
         """Find, then show."""
-        from .finding import find
+        from .finding.find import find
         from .tasks import load_task
 
         task = load_task(self.task)
@@ -65,8 +72,85 @@ class Find:
         out = self.out or Path("runs") / task.name
         say(f"{task.name}: {_sizes(task.sizes)}; limits are {_limits(self.config)}.")
         skill = find(model, task, config=self.config, out=out)
-        _show(skill.about)
+        _hold(model, skill, self.nulls, self.peers)
+        _show(skill)
         _kept(out, skill.log)
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """Show what a neuron of a run does: the texts it fires for, how often by label, or its activation by token."""
+
+    folder: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    layer: Annotated[Positional[int], tyro.conf.arg(metavar="LAYER")]
+    """The neuron's layer, from 0, layer 0 next to the input."""
+    neuron: Annotated[Positional[int], tyro.conf.arg(metavar="NEURON")]
+    """The neuron's number in its layer, from 0."""
+    text: tuple[str, ...] = ()
+    """Show its activation at every token of this text instead; two texts where the task has pairs."""
+    split: Literal["train", "dev", "test"] = "dev"
+    """The samples that it is read on."""
+    trial: int = 0
+    """The trial whose prompt it is read with, from 0."""
+    most: int = 5
+    """Texts shown of either end."""
+    subtask: str | None = None
+    """The subtask that it is read for; without it, the one that it ranks best in."""
+    model: str | None = None
+    """Where the model has moved to."""
+    task: str | None = None
+    """Where the task has moved to."""
+    device: str = "auto"
+    """Where to run: auto, cpu, cuda, cuda:1 ..."""
+    sites: str | None = None
+    """The down-projections' path with {layer}, where the run was given one."""
+    quiet: bool = False
+    """No progress and no remarks."""
+
+    def run(self) -> None:
+        """Read the run, load its model, show."""
+        from .finding.portraits.by_token import by_token
+        from .finding.portraits.portrait import portrait
+        from .finding.skill import SkillNeurons
+        from .finding.standing import refuse_trial, standings
+        from .tasks import load_task
+
+        skill = SkillNeurons.load(self.folder)
+        refuse_trial(skill, self.trial)  # what is wrong is told before a model is loaded
+        standings(skill, [(self.layer, self.neuron)], self.subtask)
+        if self.task is not None:
+            skill = skill.with_task(load_task(self.task))
+        source = skill.about["source"]
+        model = _model(
+            self.model or source["model"], self.device, source["dtype"], source["random_weights"], self.sites
+        )
+        if self.text:
+            seen = by_token(model, skill, self.text, self.layer, self.neuron, self.trial, subtask=self.subtask)
+            _console().print(seen.screen())
+        else:
+            own = portrait(
+                model, skill, self.layer, self.neuron, split=self.split, trial=self.trial, most=self.most,
+                subtask=self.subtask,
+            )  # fmt: skip
+            _console().print(own.screen())
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Show how alike runs of one model rank its neurons, beside what chance gives."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
+    """Folders of the runs, two at least."""
+    fraction: float = 0.01
+    """The share of the neurons that is the top."""
+
+    def run(self) -> None:
+        """Read the runs, show."""
+        from .finding.agreement import compare
+        from .finding.skill import SkillNeurons
+
+        _console().print(compare(*map(SkillNeurons.load, self.runs), fraction=self.fraction).screen())
 
 
 @dataclass(frozen=True)
@@ -92,7 +176,7 @@ class Inspect:
         """Load the model and print its sites."""
         from rich.table import Table
 
-        from .finding import scoring_bytes
+        from .finding.statistics import scoring_bytes
 
         model = _model(self.model, self.device, self.dtype, False, self.sites)
         console = _console()
@@ -121,7 +205,7 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Demo:
-    """Find the skill neurons of the embedded miniature on its three sentiment tasks: offline, a minute or two."""
+    """Find the skill neurons of the embedded miniature on three of its tasks: offline, about two minutes."""
 
     out: Path = Path("runs/demo")
     """Folder of the runs; an earlier demo there is replaced."""
@@ -129,29 +213,34 @@ class Demo:
     """No progress and no remarks."""
 
     def run(self) -> None:
-        """Find on each task, then show."""
+        """Find on each task, hold it against the nulls, show."""
         import shutil
 
-        from .finding import find
+        from .finding.find import find
         from .models import load_model
         from .tasks import load_task
 
         console = _console()
         model = load_model("miniature")
-        for name in ("films", "products", "messages"):
+        for name in DEMO_TASKS:
             task = load_task(f"miniature/{name}")
             folder = self.out / name
             if (folder / "run.json").exists():
                 shutil.rmtree(folder)
-            say(f"{name}: {_sizes(task.sizes)}, for example: {task.train.rows[0][task.text[0]]!r}")
+            row = task.train.rows[0]
+            say(f"{name}: {_sizes(task.sizes)}, for example: {' / '.join(row[column] for column in task.text)!r}")
             skill = find(model, task, config=DEMO, out=folder)
-            _show(skill.about)
+            _hold(model, skill, DEMO_NULLS, peers=False)
+            _show(skill)
+            _kept(folder, skill.log)
             console.print()
-        console.print(f"The runs are kept in {self.out}. Next, with a model and a task of yours:", highlight=False)
+        console.print("Next, with a model and a task of yours:", highlight=False)
         console.print("  skillneurons find MODEL TASK --preset quick --trials 3 --out runs/mine", highlight=False)
 
 
 DEMO = TuneConfig.preset("quick", trials=3, positions=16, steps=200, evaluate_every=50, lr=0.006)
+DEMO_NULLS = NullConfig(permutations=100, null="random-model")
+DEMO_TASKS = ("films", "messages", "news")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Find | Inspect | Demo:
+def _parse(arguments: list[str]) -> Demo | Find | Neuron | Compare | Inspect:
     named = [after for before, after in pairwise(arguments) if before == "--preset"]
     named += [word.removeprefix("--preset=") for word in arguments if word.startswith("--preset=")]
     preset = named[-1] if named and named[-1] in PRESETS else "paper"
@@ -181,6 +270,8 @@ def _parse(arguments: list[str]) -> Find | Inspect | Demo:
     commands = (
         Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Find, tyro.conf.subcommand("find", default=find)]
+        | Annotated[Neuron, tyro.conf.subcommand("neuron")]
+        | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     )
     return tyro.cli(commands, args=arguments, prog="skillneurons", description=DESCRIPTION)
@@ -192,18 +283,33 @@ def _model(name: str, device: str, dtype: str, random_weights: bool, sites: str 
     return load_model(name, device=device, dtype=dtype, random_weights=random_weights, sites=sites)
 
 
-def _show(about: dict[str, object]) -> None:
-    from .finding import screen
+def _hold(model: Backbone, skill: SkillNeurons, config: NullConfig, peers: bool) -> None:
+    """Hold a finding against its nulls, and put its peers beside it; then its pictures and its page."""
+    from .finding.nulls.hold import nulls
+    from .finding.page import publish
+
+    assert skill.folder is not None
+    nulls(model, skill, config=config)
+    if peers and skill.peers is None:
+        from .finding.peers.ask import peers as put
+
+        put(model, skill, memory=config.memory).save(skill.folder)
+    publish(skill)
+
+
+def _show(skill: SkillNeurons) -> None:
+    from .finding.show import screen
 
     console = _console()
     console.print()
-    console.print(screen(about))
+    console.print(screen(skill.about, skill.nulls, skill.agreement, skill.peers))
 
 
 def _kept(out: Path, log: dict[str, Any]) -> None:
     minutes, seconds = divmod(round(sum(log.get("seconds", {}).values())), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    _console().print(f"\nWork of {took}, kept in {out}: run.json, neurons.parquet, a file a trial.")
+    told = f"Found in {took}, kept in {out}. To look at: {out / 'report.html'}, pictures in {out / 'figures'}."
+    _console().print(f"\n{told}", soft_wrap=True)
 
 
 def _limits(config: TuneConfig) -> str:

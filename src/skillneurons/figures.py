@@ -14,13 +14,13 @@ same figure gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from .files import replacing
 
@@ -70,41 +70,65 @@ def drawing(ax: Axes | None = None, size: tuple[float, float] = (6.4, 3.8)) -> I
     from matplotlib import pyplot, rc_context
 
     with rc_context(LOOK):
-        yield pyplot.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+        if ax is not None:
+            yield ax
+            return
+        figure, ax = pyplot.subplots(figsize=size, layout="constrained")
+        try:
+            yield ax
+        except BaseException:
+            pyplot.close(figure)
+            raise
 
 
 def line(index: int) -> dict[str, Any]:
-    """Colour and style of the line of series `index`, from 0."""
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index % len(LINES)]}
+    """Colour and style of the line of series `index`, from 0; 36 series differ."""
+    return {"color": _nth(COLOURS, index), "linestyle": _turned(LINES, index)}
 
 
 def marker(index: int) -> dict[str, Any]:
-    """Colour and marker of the points of series `index`, from 0."""
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    """Colour and marker of the points of series `index`, from 0; 36 series differ."""
+    return {"color": _nth(COLOURS, index), "marker": _turned(MARKERS, index)}
 
 
 def bar(index: int) -> dict[str, Any]:
-    """Face, edge and hatch of the bars or areas of series `index`, from 0."""
+    """Face, edge and hatch of the bars or areas of series `index`, from 0; 36 series differ."""
     return {
-        "facecolor": COLOURS[index % len(COLOURS)],
+        "facecolor": _nth(COLOURS, index),
         "edgecolor": INK,
         "linewidth": 0.6,
-        "hatch": HATCHES[index % len(HATCHES)],
+        "hatch": _turned(HATCHES, index),
     }
 
 
 def histogram(
-    ax: Axes, edges: Float[np.ndarray, " bin+1"], counts: Float[np.ndarray, " bin"], index: int, label: str
+    ax: Axes, edges: Float[np.ndarray, " edge"], counts: Real[np.ndarray, " bin"], index: int, label: str
 ) -> None:
     """Draw series `index` as an outlined, hatched area through which the others show.
 
     `counts` are counts or shares, one between each two of the ascending `edges`.
     """
-    colour = COLOURS[index % len(COLOURS)]
+    colour = _nth(COLOURS, index)
     ax.stairs(
         counts, edges, fill=True, label=label, facecolor=(colour, 0.25), edgecolor=colour, linewidth=1.4,
-        linestyle=LINES[index % len(LINES)], hatch=HATCHES[index % len(HATCHES)],
+        linestyle=_turned(LINES, index), hatch=_turned(HATCHES, index),
     )  # fmt: skip
+
+
+def legend(ax: Axes, title: str | None = None) -> None:
+    """Name the series on the right of the axes, where nothing is hidden by it."""
+    columns = -(-len(ax.get_legend_handles_labels()[1]) // 14)
+    ax.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, title=title, alignment="left", ncols=columns
+    )
+
+
+def words(text: str, most: int = 32) -> str:
+    """A name from outside as a picture can show it: on one line, `most` signs long at most, and no formula."""
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    cut = line if len(line) <= most else line[: most - 3] + "..."
+    # matplotlib leaves what begins with an underscore out of a legend
+    return (f" {cut}" if cut.startswith("_") else cut).replace("$", r"\$")
 
 
 def save(ax: Axes, path: Path) -> list[Path]:
@@ -123,3 +147,12 @@ def save(ax: Axes, path: Path) -> list[Path]:
             written.append(target)
     pyplot.close(figure)
     return written
+
+
+def _nth(values: Sequence[Any], index: int) -> Any:
+    return values[index % len(values)]
+
+
+def _turned(values: Sequence[Any], index: int) -> Any:
+    """As `_nth`, one further on in each round, so that a colour of the next round meets another style."""
+    return values[(index + index // len(values)) % len(values)]

@@ -212,7 +212,7 @@ def by_side(
 def interval(groups: Sequence[Float[np.ndarray, " _"]], seed: int) -> dict[str, float]:
     """95 % of the mean of the groups' means, by the percentiles of a bootstrap over each group's samples."""
 
-    def mean(*samples: np.ndarray, axis: int) -> np.ndarray | np.float64:
+    def mean(*samples: np.ndarray, axis: int) -> Any:
         return np.mean([own.mean(axis=axis) for own in samples], axis=0)
 
     if all(own.min() == own.max() for own in groups):  # every resample is the same

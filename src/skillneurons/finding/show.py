@@ -1,4 +1,4 @@
-"""A finding on one screen: the answer first."""
+"""A finding on one screen: the verdict and the answer first, then what stands beside them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .nulls.least import too_small
+from .peers.result import OURS, TITLES
+
+if TYPE_CHECKING:
+    from .agreement import Agreement
+    from .nulls.result import Nulls
+    from .peers.result import Peers
+
+AGAINST = ("The top neuron against", ("null", "advantage", ""))
+ALIKE = ("Every two trials", ("what", ""))
+WHY_NOT = "Why not simply another order"
+PEER_COLUMNS = ("its best", "neuron", "layer", "test", "95 % interval", "correlation", "in common")
 NEURON_COLUMNS = ("neuron", "layer", "dev predictivity", "test accuracy", "95 % interval")
 
 
@@ -61,15 +73,39 @@ def doubts(about: dict[str, Any]) -> list[str]:
             f"The prompt of trial {', '.join(poor)} did not beat the majority label on dev by a margin worth ranking "
             "on: try --lr auto, more --steps, or other label words."
         )
+    found += too_small(about)
     for split, cut in about["cut"].items():
         if cut:
             found.append(f"{cut} of {about['sizes'][split]} {split} inputs were cut to fit.")
     return found
 
 
-def screen(about: dict[str, Any], most: int = 5) -> RenderableType:
+def peer_rows(peers: Peers, subtask: str) -> list[tuple[str, ...]]:
+    """Each order's best neuron, and how alike the order is to that by predictivity."""
+    table = peers.table()
+    rows = table[table["subtask"] == subtask].to_dict("records")
+    return [
+        (
+            TITLES[row["order"]], f"{row['neuron']}", f"{row['layer']}", percent(row["test_accuracy"]),
+            interval({"low": row["low"], "high": row["high"]}),
+            "" if row["order"] == OURS else _number(row["correlation"]),
+            "" if row["order"] == OURS else percent(row["overlap"]),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def screen(
+    about: dict[str, Any],
+    nulls: Nulls | None = None,
+    agreement: Agreement | None = None,
+    peers: Peers | None = None,
+    most: int = 5,
+) -> RenderableType:
     """The first screen."""
     parts: list[RenderableType] = [Text(heading(about), style="bold"), Text()]
+    if nulls is not None:
+        parts += [Text(nulls.verdict), Text()]
     several = len(about["subtasks"]) > 1
     for own in about["subtasks"]:
         title = f"Top neurons, {own['name']}" if several else "Top neurons"
@@ -81,23 +117,48 @@ def screen(about: dict[str, Any], most: int = 5) -> RenderableType:
     for line in summary(about):
         beside.add_row(*line)
     parts.append(beside)
-    parts += [Text("! " + doubt, style="yellow") for doubt in doubts(about)]
+    if nulls is not None:
+        parts += [Text(), _filled(_grid(*AGAINST, left=(0, 2)), nulls.lines())]
+    if agreement is not None:
+        parts += [Text(), _filled(_grid(*ALIKE, left=(0, 1)), agreement.lines())]
+    if peers is not None:
+        for own in about["subtasks"]:
+            title = f"{WHY_NOT}, {own['name']}" if several else WHY_NOT
+            grid = _grid(title, PEER_COLUMNS, left=(0,))
+            parts += [Text(), _filled(grid, peer_rows(peers, own["name"]))]
+    if found := doubts(about):
+        parts.append(Text())
+    parts += [Text("! " + doubt, style="yellow") for doubt in found]
     return Group(*parts)
 
 
-def as_text(about: dict[str, Any]) -> str:
+def as_text(about: dict[str, Any], nulls: Nulls | None = None) -> str:
     """The first screen as plain text."""
     out = io.StringIO()
-    Console(file=out, width=100, no_color=True, legacy_windows=False).print(screen(about))
-    return out.getvalue().rstrip()
+    Console(file=out, width=100, no_color=True, legacy_windows=False).print(screen(about, nulls))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def as_html(about: dict[str, Any]) -> str:
-    """The first screen for a notebook."""
+def as_html(
+    about: dict[str, Any],
+    nulls: Nulls | None = None,
+    agreement: Agreement | None = None,
+    peers: Peers | None = None,
+) -> str:
+    """The first screen for a notebook, and for the run's page."""
     parts = [f"<p><b>{html.escape(heading(about))}</b></p>"]
+    if nulls is not None:
+        parts.append(f"<p>{html.escape(nulls.verdict)}</p>")
     for own in about["subtasks"]:
         parts.append(_html(f"Top neurons, {own['name']}", NEURON_COLUMNS, neuron_rows(about, own["name"], 5)))
     parts.append(_html("Beside them, on test", ("what", "accuracy", ""), summary(about)))
+    if nulls is not None:
+        parts.append(_html(*AGAINST, nulls.lines()))
+    if agreement is not None:
+        parts.append(_html(*ALIKE, agreement.lines()))
+    if peers is not None:
+        for own in about["subtasks"]:
+            parts.append(_html(f"{WHY_NOT}, {own['name']}", PEER_COLUMNS, peer_rows(peers, own["name"])))
     parts += [f"<p>{html.escape(doubt)}</p>" for doubt in doubts(about)]
     return "\n".join(parts)
 
@@ -114,6 +175,16 @@ def interval(bounds: Mapping[str, Any]) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _filled(grid: Table, rows: Sequence[Sequence[str]]) -> Table:
+    for row in rows:
+        grid.add_row(*row)
+    return grid
 
 
 def _grid(title: str, columns: Sequence[str], left: Sequence[int] = ()) -> Table:

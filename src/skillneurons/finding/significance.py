@@ -9,6 +9,8 @@ Nearly every neuron of a pretrained model is associated with the labels a little
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import gammaln
@@ -30,7 +32,7 @@ def exact_p(
     everything = negatives + positives
     logs = gammaln(np.arange(everything + 2))  # logs[n] = log (n-1)!
 
-    def choose(n: int, k: np.ndarray | int) -> np.ndarray | np.float64:
+    def choose(n: int, k: np.ndarray | int) -> Any:
         k = np.asarray(k)
         return logs[n + 1] - logs[k + 1] - logs[n - k + 1]
 

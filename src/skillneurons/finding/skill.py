@@ -10,10 +10,10 @@ skill.save("runs/sst2"); SkillNeurons.load("runs/sst2")
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -30,6 +30,13 @@ from .run import TASK, Run
 from .score import TrialScores
 from .selection import Order, Scope, select
 from .show import as_html, as_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .agreement import Agreement
+    from .nulls.result import Nulls
+    from .peers.result import Peers
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +83,41 @@ class SkillNeurons:
         source = self.about["source"]["task"]
         if source is None:  # it was made in memory, and written with the run
             source = (self.folder or Path()) / TASK
-        task = limited(load_task(source), self.config)
+        return self._same(load_task(source), source)
+
+    def with_task(self, task: Task) -> SkillNeurons:
+        """This finding with its task from where it has moved to. Raises `SkillNeuronsError` where its data differ."""
+        return replace(self, _task=self._same(task, task.source))
+
+    def _same(self, task: Task, source: object) -> Task:
+        task = limited(task, self.config)
         if task.fingerprint != self.about["fingerprints"]["data"]:
             raise SkillNeuronsError(
                 f"the data of task {task.name} ({source}) are no longer those of this run. Restore them, or run `find` "
                 "again."
             )
         return task
+
+    @property
+    def nulls(self) -> Nulls | None:
+        """What the finding was held against, where its folder keeps that; see `skillneurons.nulls`."""
+        from .nulls.result import JSON, Nulls
+
+        return Nulls.load(self.folder) if self.folder is not None and (self.folder / JSON).exists() else None
+
+    @property
+    def peers(self) -> Peers | None:
+        """Other orders of the neurons, where its folder keeps them; see `skillneurons.peers`."""
+        from .peers.result import JSON, Peers
+
+        return Peers.load(self.folder) if self.folder is not None and (self.folder / JSON).exists() else None
+
+    @cached_property
+    def agreement(self) -> Agreement | None:
+        """How alike the trials rank the neurons; None for a single trial."""
+        from .agreement import stability
+
+        return stability(self) if len(self.scores) > 1 else None
 
     def table(self) -> pd.DataFrame:
         """One row per (subtask, layer, neuron), sorted by subtask and rank.
@@ -124,6 +159,12 @@ class SkillNeurons:
         """Neurons drawn at random by `seed`."""
         return self._select("random", count, fraction, scope, None, seed)
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The histogram of predictivity, on `ax` or on new axes."""
+        from .pictures import predictivity
+
+        return predictivity(self, ax=ax)
+
     def save(self, folder: str | Path) -> None:
         """Write the run's directory (docs/run-directory.md). Trials that are there already are kept."""
         run = Run(Path(folder))
@@ -161,10 +202,10 @@ class SkillNeurons:
         return cls(about, run.read_neurons(), prompts, scores, tested, run.read_log(), run.folder.absolute())
 
     def __repr__(self) -> str:
-        return as_text(self.about)
+        return as_text(self.about, self.nulls)
 
     def _repr_html_(self) -> str:
-        return as_html(self.about)
+        return as_html(self.about, self.nulls, peers=self.peers)
 
     def _select(
         self, order: Order, count: int | None, fraction: float | None, scope: Scope, subtask: str | None, seed: int = 0

@@ -1,0 +1,69 @@
+"""A run's page: what the first screen says, and its pictures, to be opened from disk.
+
+publish(skill)        # RUN/figures/*.svg, *.png, and RUN/report.html
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..files import replacing
+from .pictures import draw
+from .show import as_html
+
+if TYPE_CHECKING:
+    from .skill import SkillNeurons
+
+PAGE = "report.html"
+FIGURES = "figures"
+_CAPTIONS = {
+    "predictivity": "Predictivity of all neurons",
+    "nulls": "Predictivity of all neurons, with what the nulls produce beside it",
+    "pooled": "Predictivity at prompt positions, and of activations pooled over the input",
+    "layers": "Predictivity by layer",
+    "activations": "The top neuron's activations by label, on test",
+    "two-neurons": "The two best neurons' activations by label, on test",
+    "trials": "How alike every two trials rank the neurons, beside chance",
+    "peers": "The best neuron by each order, on test",
+    "learning": "Accuracy on dev as the prompts were tuned",
+    "learning-loss": "Loss as the prompts were tuned",
+}
+_STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1.5rem 0; display: block; overflow-x: auto }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
+th, td { text-align: right; padding: .2rem .8rem .2rem 0; white-space: nowrap }
+th { font-weight: 400; opacity: .7 }
+th:first-child, td:first-child { text-align: left }
+figure { margin: 2rem 0 } figcaption { margin-bottom: .4rem }
+img { max-width: 100%; background: white; border-radius: .3rem }
+"""
+
+
+def publish(skill: SkillNeurons) -> Path:
+    """Draw the run's pictures and write its page into its folder; returns the page. The same run, the same bytes."""
+    assert skill.folder is not None
+    drawn = [path for path in draw(skill, skill.folder / FIGURES) if path.suffix == ".svg"]
+    title = html.escape(f"{skill.about['task']}: skill neurons")
+    told = as_html(skill.about, skill.nulls, skill.agreement, skill.peers)
+    figures = "\n".join(_figure(path) for path in drawn)
+    page = skill.folder / PAGE
+    with replacing(page) as temporary:
+        temporary.write_text(
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n{told}\n{figures}\n</body></html>\n",
+            encoding="utf-8",
+        )
+    return page
+
+
+def _figure(path: Path) -> str:
+    name = path.stem
+    kind = next(known for known in sorted(_CAPTIONS, key=len, reverse=True) if name.startswith(known))
+    subtask = name.removeprefix(kind).lstrip("-0123456789")
+    caption = html.escape(f"{_CAPTIONS[kind]}{f' ({subtask})' if subtask else ''}")
+    return f'<figure><figcaption>{caption}</figcaption><img src="{FIGURES}/{name}.svg" alt="{caption}"></figure>'

@@ -1,0 +1,1 @@
+"""Other orders of the same neurons, beside that by predictivity: why not simply...?"""

@@ -1,0 +1,70 @@
+"""One pass of a split through the model, shared by all that want something of it.
+
+    sums, features = Pooling(Means(...), labels), Averages(...)
+    sweep(inputs, "train", embedding, [sums, features], "trial 1/5: train")
+
+A statistic is told of each batch, then called with every layer's activations, as the model's hooks give them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..models import Batch
+from ..progress import progress
+from ..tasks import Task
+from ..tuning.inputs import Inputs, SplitName
+from .score import side_counts, subtask_sides
+
+
+@runtime_checkable
+class Statistic(Protocol):
+    """Something that is kept of a split while it runs through the model."""
+
+    def begin(self, batch: Batch, samples: Int[np.ndarray, " sample"]) -> None:
+        """Tell of the batch whose activations come next, and which samples of the split it holds."""
+
+    def __call__(self, layer: int, activations: Float[Tensor, "sample token neuron"]) -> None:
+        """Take what is wanted of one layer's activations of the batch."""
+
+
+@torch.no_grad()
+def sweep(
+    inputs: Inputs,
+    split: SplitName,
+    embedding: Float[Tensor, "position embedding"],
+    statistics: Sequence[Statistic],
+    label: str,
+) -> None:
+    """Run a split beside a prompt's embedding, on the model's device; neither head nor decoder runs."""
+    model = inputs.backbone
+
+    def watch(layer: int, activations: Tensor) -> None:
+        for statistic in statistics:
+            statistic(layer, activations)
+
+    with progress(label, len(inputs.labels(split)), "samples") as advance, model.observe(watch):
+        for samples in inputs.by_length(split):
+            batch = inputs.batch(split, samples, embedding)
+            for statistic in statistics:
+                statistic.begin(batch, samples)
+            model.read(batch)
+            advance(len(samples))
+
+
+def class_weights(task: Task, split: SplitName) -> Float[np.ndarray, "subtask class"]:
+    """What a sample of each label weighs in a subtask's mean over a split; the weights of all samples add up to 1.
+
+    A binary task's samples weigh the same; otherwise both sides of a subtask do, and the samples inside a side.
+    Raises `SkillNeuronsError` where a side has no samples.
+    """
+    totals = side_counts(task, split)
+    if task.binary:
+        return np.full((1, 2), 1 / totals.sum())
+    return np.einsum("skc,sk->sc", subtask_sides(task), 0.5 / totals)
