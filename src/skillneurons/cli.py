@@ -11,17 +11,20 @@ Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after C
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from pydantic import ValidationError
 from rich.console import Console
 from tyro.conf import Positional
 
+from .config import explain
 from .errors import SkillNeuronsError
 from .finding.nulls.config import NullConfig
 from .progress import quiet, say
@@ -51,6 +54,8 @@ class Find:
     nulls: Annotated[NullConfig, tyro.conf.arg(name="")] = field(default_factory=NullConfig)
     peers: bool = False
     """Other orders of the neurons beside: area under ROC, gradients, linear probes, pooled activations ..."""
+    pictures: bool = True
+    """Draw the run's pictures and its page."""
     device: str = "auto"
     """Where to run: auto, cpu, cuda, cuda:1 ..."""
     dtype: Dtype = "float32"
@@ -72,9 +77,8 @@ class Find:
         out = self.out or Path("runs") / task.name
         say(f"{task.name}: {_sizes(task.sizes)}; limits are {_limits(self.config)}.")
         skill = find(model, task, config=self.config, out=out)
-        _hold(model, skill, self.nulls, self.peers)
+        _hold(model, skill, self.nulls, self.peers, self.pictures)
         _show(skill)
-        _kept(out, skill.log)
 
 
 @dataclass(frozen=True)
@@ -230,9 +234,8 @@ class Demo:
             row = task.train.rows[0]
             say(f"{name}: {_sizes(task.sizes)}, for example: {' / '.join(row[column] for column in task.text)!r}")
             skill = find(model, task, config=DEMO, out=folder)
-            _hold(model, skill, DEMO_NULLS, peers=False)
+            _hold(model, skill, DEMO_NULLS)
             _show(skill)
-            _kept(folder, skill.log)
             console.print()
         console.print("Next, with a model and a task of yours:", highlight=False)
         console.print("  skillneurons find MODEL TASK --preset quick --trials 3 --out runs/mine", highlight=False)
@@ -274,7 +277,10 @@ def _parse(arguments: list[str]) -> Demo | Find | Neuron | Compare | Inspect:
         | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     )
-    return tyro.cli(commands, args=arguments, prog="skillneurons", description=DESCRIPTION)
+    try:
+        return tyro.cli(commands, args=arguments, prog="skillneurons", description=DESCRIPTION)
+    except ValidationError as error:
+        raise explain(error, "these options do not fit") from None
 
 
 def _model(name: str, device: str, dtype: str, random_weights: bool, sites: str | None) -> Backbone:
@@ -283,10 +289,9 @@ def _model(name: str, device: str, dtype: str, random_weights: bool, sites: str 
     return load_model(name, device=device, dtype=dtype, random_weights=random_weights, sites=sites)
 
 
-def _hold(model: Backbone, skill: SkillNeurons, config: NullConfig, peers: bool) -> None:
+def _hold(model: Backbone, skill: SkillNeurons, config: NullConfig, peers: bool = False, pictures: bool = True) -> None:
     """Hold a finding against its nulls, and put its peers beside it; then its pictures and its page."""
     from .finding.nulls.hold import nulls
-    from .finding.page import publish
 
     assert skill.folder is not None
     nulls(model, skill, config=config)
@@ -294,22 +299,25 @@ def _hold(model: Backbone, skill: SkillNeurons, config: NullConfig, peers: bool)
         from .finding.peers.ask import peers as put
 
         put(model, skill, memory=config.memory).save(skill.folder)
-    publish(skill)
+    if pictures:
+        from .finding.page import publish
+
+        publish(skill)
 
 
 def _show(skill: SkillNeurons) -> None:
+    from .finding.page import FIGURES, PAGE
     from .finding.show import screen
 
+    assert skill.folder is not None
     console = _console()
     console.print()
     console.print(screen(skill.about, skill.nulls, skill.agreement, skill.peers))
-
-
-def _kept(out: Path, log: dict[str, Any]) -> None:
-    minutes, seconds = divmod(round(sum(log.get("seconds", {}).values())), 60)
+    minutes, seconds = divmod(round(sum(skill.log.get("seconds", {}).values())), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    told = f"Found in {took}, kept in {out}. To look at: {out / 'report.html'}, pictures in {out / 'figures'}."
-    _console().print(f"\n{told}", soft_wrap=True)
+    folder = Path(os.path.relpath(skill.folder))
+    look = f" To look at: {folder / PAGE}, pictures in {folder / FIGURES}." if (skill.folder / PAGE).exists() else ""
+    console.print(f"\nFound in {took}, kept in {folder}.{look}", soft_wrap=True)
 
 
 def _limits(config: TuneConfig) -> str:

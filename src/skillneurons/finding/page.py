@@ -6,11 +6,13 @@ publish(skill)        # RUN/figures/*.svg, *.png, and RUN/report.html
 from __future__ import annotations
 
 import html
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import replacing
 from .pictures import draw
+from .run import Run
 from .show import as_html
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ img { max-width: 100%; background: white; border-radius: .3rem }
 def publish(skill: SkillNeurons) -> Path:
     """Draw the run's pictures and write its page into its folder; returns the page. The same run, the same bytes."""
     assert skill.folder is not None
+    shutil.rmtree(skill.folder / FIGURES, ignore_errors=True)  # pictures of less than is known now, and halves of some
     drawn = [path for path in draw(skill, skill.folder / FIGURES) if path.suffix == ".svg"]
     title = html.escape(f"{skill.about['task']}: skill neurons")
     told = as_html(skill.about, skill.nulls, skill.agreement, skill.peers)
@@ -58,6 +61,7 @@ def publish(skill: SkillNeurons) -> Path:
             f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n{told}\n{figures}\n</body></html>\n",
             encoding="utf-8",
         )
+    Run(skill.folder).tidy()
     return page
 
 

@@ -7,6 +7,7 @@ model, data, split and code: a run goes on only with the same.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,11 +74,15 @@ class Run:
         write_json(path, about)
 
     def end(self) -> None:
-        """The finding is whole: its state of work is no longer needed, nor what a killed writer left."""
-        for left in self.folder.glob(".*"):
-            if left.name.startswith((".trial-", ".neurons.parquet.", ".test.safetensors.", ".log.json.", ".run.json.")):
-                left.unlink(missing_ok=True)
+        """The finding is whole: its state of work is no longer needed."""
+        self.tidy()
         shutil.rmtree(self.unfinished, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove what killed writers left: files that had not yet been given their names."""
+        for left in self.folder.glob(".*"):
+            if _UNNAMED.fullmatch(left.name):
+                left.unlink(missing_ok=True)
 
     def write_trial(self, trial: int, identity: str, prompt: Prompt, scores: TrialScores) -> None:
         """Write a trial's prompt and scores."""
@@ -149,6 +154,7 @@ class Run:
         return dict(read_json(path, "Remove it: nothing rests on it.")) if path.exists() else {}
 
 
+_UNNAMED = re.compile(r"\.((trial-\d+|test|nulls|peers)\.safetensors|neurons\.parquet|\w+\.json|report\.html)\.\w{8}")
 _AGAIN = "Remove it and run the same `find` command: it makes that trial anew."
 _ANEW = "Remove it and run.json, and run the same `find` command again: it is made anew from the trials."
 

@@ -129,6 +129,7 @@ class Nulls:
         (folder / JSON).unlink(missing_ok=True)  # or a kill between the two writes would leave a pair that does not fit
         store(folder / ARRAYS, tensors, self.about)
         write_json(folder / JSON, {**self.about, "verdict": self.verdict, "rows": [asdict(row) for row in self.rows]})
+        Run(folder).tidy()
 
     @classmethod
     def load(cls, folder: str | Path) -> Nulls:

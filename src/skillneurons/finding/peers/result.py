@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 
 from ...errors import SkillNeuronsError
-from ...figures import FAINT, INK, drawing, histogram, marker
+from ...figures import FAINT, INK, drawing, histogram, legend, marker
 from ...files import read_json, write_json
 from ..run import Run
 from ..stored import foreign, store, stored
@@ -124,7 +124,7 @@ class Peers:
             ax.grid(axis="y", visible=False)
             ax.set_xlabel("test accuracy, %, with 95 % interval")
             ax.set_title(f"{self.about['task']}: the best neuron by each order")
-            ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+            legend(ax)
         return ax
 
     def plot_pooled(self, ax: Axes | None = None, subtask: str | None = None) -> Axes:
@@ -151,7 +151,7 @@ class Peers:
             ax.set_xlabel("predictivity on dev; the mark is the best neuron")
             ax.set_ylabel("neurons")
             ax.set_title(f"{self.about['subtasks'][index]}: predictivity, by where activations are read")
-            ax.legend()
+            legend(ax)
         return ax
 
     def save(self, folder: str | Path) -> None:
@@ -167,6 +167,7 @@ class Peers:
         tensors = {order: torch.from_numpy(np.ascontiguousarray(own)) for order, own in self.scores.items()}
         store(folder / ARRAYS, tensors, self.about)
         write_json(folder / JSON, {**self.about, "table": list(self.rows), "probes": list(self.layer_rows)})
+        Run(folder).tidy()
 
     @classmethod
     def load(cls, folder: str | Path) -> Peers:
