@@ -57,7 +57,7 @@ def test_the_screen_begins_with_the_verdict(words: list[str], whole: Path) -> No
         "shuffled labels",
         "random-weight model",
         "input length",
-        "Every two trials",
+        "How alike two trials rank the neurons",
     ):
         assert what in shown
     assert shown.count("Why not simply another order") == 4 and "area under ROC" in shown

@@ -27,7 +27,7 @@ _CAPTIONS = {
     "layers": "Predictivity by layer",
     "activations": "The top neuron's activations by label, on test",
     "two-neurons": "The two best neurons' activations by label, on test",
-    "trials": "How alike every two trials rank the neurons, beside chance",
+    "trials": "How alike two trials rank the neurons, beside chance",
     "peers": "The best neuron by each order, on test",
     "learning": "Accuracy on dev as the prompts were tuned",
     "learning-loss": "Loss as the prompts were tuned",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .peers.result import Peers
 
 AGAINST = ("The top neuron against", ("null", "advantage", ""))
-ALIKE = ("Every two trials", ("what", ""))
+ALIKE = ("How alike two trials rank the neurons", ("", ""))
 WHY_NOT = "Why not simply another order"
 PEER_COLUMNS = ("its best", "neuron", "layer", "test", "95 % interval", "correlation", "in common")
 NEURON_COLUMNS = ("neuron", "layer", "dev predictivity", "test accuracy", "95 % interval")
@@ -103,9 +103,9 @@ def screen(
     most: int = 5,
 ) -> RenderableType:
     """The first screen."""
-    parts: list[RenderableType] = [Text(heading(about), style="bold"), Text()]
+    parts: list[RenderableType] = [Text(heading(about)), Text()]
     if nulls is not None:
-        parts += [Text(nulls.verdict), Text()]
+        parts += [Text(nulls.verdict, style="bold"), Text()]
     several = len(about["subtasks"]) > 1
     for own in about["subtasks"]:
         title = f"Top neurons, {own['name']}" if several else "Top neurons"
@@ -148,7 +148,7 @@ def as_html(
     """The first screen for a notebook, and for the run's page."""
     parts = [f"<p><b>{html.escape(heading(about))}</b></p>"]
     if nulls is not None:
-        parts.append(f"<p>{html.escape(nulls.verdict)}</p>")
+        parts.append(f"<p><strong>{html.escape(nulls.verdict)}</strong></p>")
     for own in about["subtasks"]:
         parts.append(_html(f"Top neurons, {own['name']}", NEURON_COLUMNS, neuron_rows(about, own["name"], 5)))
     parts.append(_html("Beside them, on test", ("what", "accuracy", ""), summary(about)))
