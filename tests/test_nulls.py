@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from scipy.stats import fisher_exact
 
 import skillneurons as sn
-from skillneurons.finding.nulls import hold as making
+from skillneurons.finding.nulls import nulls as making
 from skillneurons.finding.nulls.config import NullConfig
-from skillneurons.finding.nulls.hold import by_neuron, nulls, redrawn
 from skillneurons.finding.nulls.least import least_p, too_small
+from skillneurons.finding.nulls.nulls import by_neuron, nulls, redrawn
 from skillneurons.finding.nulls.permutation import EDGES
 from skillneurons.finding.nulls.result import Nulls
 from skillneurons.finding.nulls.surface import length_rule

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 import skillneurons as sn
 from skillneurons.finding.agreement import rank_correlation, shared
-from skillneurons.finding.peers.ask import ORDERS, peers
+from skillneurons.finding.peers.peers import ORDERS, peers
 from skillneurons.finding.peers.result import Peers, by_score
 from skillneurons.models import Backbone
 from skillneurons.tuning.inputs import Inputs

@@ -24,9 +24,9 @@ _HOMES = {
     "TuneConfig": "tuning.config", "Prompt": "tuning.prompt", "tune": "tuning.tune",
     "Evaluation": "tuning.evaluate", "evaluate": "tuning.evaluate",
     "SkillNeurons": "finding.skill", "TrialScores": "finding.score", "find": "finding.find", "score": "finding.score",
-    "NullConfig": "finding.nulls.config", "Nulls": "finding.nulls.result", "nulls": "finding.nulls.hold",
+    "NullConfig": "finding.nulls.config", "Nulls": "finding.nulls.result", "nulls": "finding.nulls.nulls",
     "Agreement": "finding.agreement", "compare": "finding.agreement", "stability": "finding.agreement",
-    "PeerConfig": "finding.peers.ask", "Peers": "finding.peers.result", "peers": "finding.peers.ask",
+    "PeerConfig": "finding.peers.peers", "Peers": "finding.peers.result", "peers": "finding.peers.peers",
     "Portrait": "finding.portraits.portrait", "portrait": "finding.portraits.portrait",
     "portraits": "finding.portraits.portrait",
     "Tokens": "finding.portraits.by_token", "by_token": "finding.portraits.by_token", "draw": "finding.pictures",
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from .finding.agreement import Agreement, compare, stability
     from .finding.find import find
     from .finding.nulls.config import NullConfig
-    from .finding.nulls.hold import nulls
+    from .finding.nulls.nulls import nulls
     from .finding.nulls.result import Nulls
-    from .finding.peers.ask import PeerConfig, peers
+    from .finding.peers.peers import PeerConfig, peers
     from .finding.peers.result import Peers
     from .finding.pictures import draw
     from .finding.portraits.by_token import Tokens, by_token

@@ -291,12 +291,12 @@ def _model(name: str, device: str, dtype: str, random_weights: bool, sites: str 
 
 def _hold(model: Backbone, skill: SkillNeurons, config: NullConfig, peers: bool = False, pictures: bool = True) -> None:
     """Hold a finding against its nulls, and put its peers beside it; then its pictures and its page."""
-    from .finding.nulls.hold import nulls
+    from .finding.nulls.nulls import nulls
 
     assert skill.folder is not None
     nulls(model, skill, config=config)
     if peers and skill.peers is None:
-        from .finding.peers.ask import peers as put
+        from .finding.peers.peers import peers as put
 
         put(model, skill, memory=config.memory).save(skill.folder)
     if pictures:
