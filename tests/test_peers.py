@@ -312,7 +312,7 @@ def test_what_is_broken_or_of_another_run_is_refused(
     three: tuple[Backbone, sn.SkillNeurons, Peers], tmp_path: Path
 ) -> None:
     backbone, _, other = three
-    with pytest.raises(sn.SkillNeuronsError, match=r"there is no .*peers\.json.* Ask for the peers"):
+    with pytest.raises(sn.SkillNeuronsError, match=r"there is no .*peers\.json.* ask for the peers"):
         Peers.load(tmp_path)
     other.save(tmp_path)
     for name, change in {

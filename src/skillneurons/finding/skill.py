@@ -25,6 +25,7 @@ from ..tasks import Task, load_task
 from ..tuning.config import TuneConfig
 from ..tuning.prompt import Prompt
 from ..tuning.tune import limited
+from .beside import there
 from .measure import Tested
 from .run import TASK, Run
 from .score import TrialScores
@@ -101,16 +102,16 @@ class SkillNeurons:
     @property
     def nulls(self) -> Nulls | None:
         """What the finding was held against, where its folder keeps that; see `skillneurons.nulls`."""
-        from .nulls.result import JSON, Nulls
+        from .nulls.result import NAME, Nulls
 
-        return Nulls.load(self.folder) if self.folder is not None and (self.folder / JSON).exists() else None
+        return Nulls.load(self.folder) if self.folder is not None and there(self.folder, NAME) else None
 
     @property
     def peers(self) -> Peers | None:
         """Other orders of the neurons, where its folder keeps them; see `skillneurons.peers`."""
-        from .peers.result import JSON, Peers
+        from .peers.result import NAME, Peers
 
-        return Peers.load(self.folder) if self.folder is not None and (self.folder / JSON).exists() else None
+        return Peers.load(self.folder) if self.folder is not None and there(self.folder, NAME) else None
 
     @cached_property
     def agreement(self) -> Agreement | None:

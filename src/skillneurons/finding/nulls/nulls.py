@@ -33,7 +33,7 @@ from ..standing import refuse_foreign
 from .config import NullConfig
 from .least import too_small
 from .permutation import shuffled
-from .result import FORMAT, JSON, Nulls
+from .result import FORMAT, Nulls
 from .surface import length_rule
 from .verdict import Against
 
@@ -59,7 +59,7 @@ def nulls(model: Backbone, skill: SkillNeurons, *, config: NullConfig | None = N
             "--dev-limit, give more data, or find again with fewer --positions."
         )
     folder, seed = skill.folder, skill.config.seed
-    kept = Nulls.load(folder) if folder is not None and (folder / JSON).exists() else None
+    kept = skill.nulls
     permutations = config.permutations or (kept.about["permutations"] if kept else 0)
     tried = config.null if kept is None or config.null == RANDOM else kept.about["null"]
     about = {

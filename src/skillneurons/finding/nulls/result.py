@@ -23,9 +23,8 @@ from jaxtyping import Float
 from ...errors import SkillNeuronsError
 from ...figures import INK, drawing, legend, words
 from ...figures import histogram as area
-from ...files import read_json, write_json
-from ..run import Run
-from ..stored import foreign, store, stored
+from ..beside import keep, kept, remedy
+from ..stored import foreign
 from .permutation import EDGES, Shuffled, histogram
 from .verdict import Against, points, verdict
 
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMAT = 1
-JSON, ARRAYS = "nulls.json", "nulls.safetensors"
-_REMEDY = f"Remove {JSON} and {ARRAYS} there and ask for the nulls again."
+NAME = "nulls"
+"""Of the files: nulls.json, nulls.safetensors."""
 _WIDE = 2  # bins of `EDGES` in one of the picture's
 
 
@@ -116,20 +115,12 @@ class Nulls:
 
         Raises `SkillNeuronsError` where the folder holds another run, or cannot be written.
         """
-        folder = Path(folder)
-        if (folder / "run.json").exists() and Run(folder).read()["identity"] != self.about["identity"]:
-            raise SkillNeuronsError(
-                f"nulls belong to the run that they were worked out for; {folder} holds another. Choose that run's "
-                "folder."
-            )
         tensors = {key: torch.from_numpy(values) for key, values in self.predictivity.items()}
         if self.shuffled is not None:
             tensors |= {"maxima": torch.from_numpy(self.shuffled.maxima)}
             tensors |= {"counts": torch.from_numpy(self.shuffled.counts)}
-        (folder / JSON).unlink(missing_ok=True)  # or a kill between the two writes would leave a pair that does not fit
-        store(folder / ARRAYS, tensors, self.about)
-        write_json(folder / JSON, {**self.about, "verdict": self.verdict, "rows": [asdict(row) for row in self.rows]})
-        Run(folder).tidy()
+        content = {"verdict": self.verdict, "rows": [asdict(row) for row in self.rows]}
+        keep(Path(folder), NAME, self.about, content, tensors)
 
     @classmethod
     def load(cls, folder: str | Path) -> Nulls:
@@ -138,15 +129,7 @@ class Nulls:
         Raises `SkillNeuronsError` where it is missing, truncated, of another version, or not of the folder's run.
         """
         folder = Path(folder)
-        path, arrays = folder / JSON, folder / ARRAYS
-        content = read_json(path, _REMEDY)
-        tensors, about = stored(arrays, _REMEDY)
-        if not isinstance(content, dict) or any(content.get(key) != value for key, value in about.items()):
-            raise foreign(path, _REMEDY)
-        if about.get("format") != FORMAT:
-            raise foreign(arrays, _REMEDY)
-        if (folder / "run.json").exists() and Run(folder).read()["identity"] != about["identity"]:
-            raise SkillNeuronsError(f"{path} is of another run than that in {folder}. {_REMEDY}")
+        about, content, tensors = kept(folder, NAME, FORMAT)
         try:
             rows = tuple(Against(**row) for row in content["rows"])
             arrays_of = {key: tensors[key].numpy() for key in ("found", "random-model") if key in tensors}
@@ -154,7 +137,7 @@ class Nulls:
             if about["permutations"]:
                 null = Shuffled(tuple(about["subtasks"]), tensors["maxima"].numpy(), tensors["counts"].numpy())
         except (KeyError, TypeError) as error:
-            raise foreign(path, _REMEDY) from error
+            raise foreign(folder / f"{NAME}.json", remedy(NAME)) from error
         return cls(about, rows, arrays_of, null)
 
     def __repr__(self) -> str:

@@ -25,15 +25,15 @@ from jaxtyping import Float, Int
 
 from ...errors import SkillNeuronsError
 from ...figures import FAINT, INK, drawing, histogram, legend, marker
-from ...files import read_json, write_json
-from ..run import Run
-from ..stored import foreign, store, stored
+from ..beside import keep, kept, remedy
+from ..stored import foreign
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMAT = 1
-JSON, ARRAYS = "peers.json", "peers.safetensors"
+NAME = "peers"
+"""Of the files: peers.json, peers.safetensors."""
 OURS = "predictivity"
 POOLED = {"pooled_mean": "mean", "pooled_maximum": "maximum"}
 TITLES = {
@@ -46,7 +46,6 @@ TITLES = {
     "pooled_maximum": "maximum over input",
 }
 BINS = 40
-_REMEDY = "Ask for the peers of this run again, and save them there."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,15 +158,8 @@ class Peers:
 
         Raises `SkillNeuronsError` where the folder holds another run, or cannot be written.
         """
-        folder = Path(folder)
-        if (folder / "run.json").exists() and Run(folder).read()["identity"] != self.about["identity"]:
-            raise SkillNeuronsError(
-                f"peers belong to the run that they were asked of; {folder} holds another. Choose that run's folder."
-            )
         tensors = {order: torch.from_numpy(np.ascontiguousarray(own)) for order, own in self.scores.items()}
-        store(folder / ARRAYS, tensors, self.about)
-        write_json(folder / JSON, {**self.about, "table": list(self.rows), "probes": list(self.layer_rows)})
-        Run(folder).tidy()
+        keep(Path(folder), NAME, self.about, {"table": list(self.rows), "probes": list(self.layer_rows)}, tensors)
 
     @classmethod
     def load(cls, folder: str | Path) -> Peers:
@@ -176,15 +168,9 @@ class Peers:
         Raises `SkillNeuronsError` where it is missing, truncated, of another version, or not of the folder's run.
         """
         folder = Path(folder)
-        path, arrays = folder / JSON, folder / ARRAYS
-        content = read_json(path, _REMEDY)
-        tensors, about = stored(arrays, _REMEDY)
-        if not isinstance(content, dict) or any(content.get(key) != value for key, value in about.items()):
-            raise foreign(path, _REMEDY)
-        if about.get("format") != FORMAT or set(tensors) != {OURS, *about["orders"]}:
-            raise foreign(arrays, _REMEDY)
-        if (folder / "run.json").exists() and Run(folder).read()["identity"] != about["identity"]:
-            raise SkillNeuronsError(f"{path} is of another run than that in {folder}. {_REMEDY}")
+        about, content, tensors = kept(folder, NAME, FORMAT)
+        if set(tensors) != {OURS, *about["orders"]}:
+            raise foreign(folder / f"{NAME}.safetensors", remedy(NAME))
         scores = {order: tensors[order].numpy() for order in (OURS, *about["orders"])}
         return cls(about, scores, content["table"], content["probes"])
 
