@@ -321,7 +321,7 @@ def test_what_is_broken_or_of_another_run_is_refused(
     }.items():
         kept = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(change(kept))
-        with pytest.raises(sn.SkillNeuronsError, match=f"{name}.*Ask for the peers of this run again"):
+        with pytest.raises(sn.SkillNeuronsError, match=f"{name}.*ask for the peers again"):
             Peers.load(tmp_path)
         (tmp_path / name).write_bytes(kept)
     content = json.loads((tmp_path / "peers.json").read_text())
