@@ -1,78 +1,114 @@
-"""What the miniature's model has learned, told apart, on held-out documents without a verdict.
+"""What the miniature's model has learned, told apart by genre, on held-out documents without a verdict.
 
-    figures = measure(model, tokenizer, samples)     # of the model
-    limits = bounds(samples)                         # what it can be at worst and at best, by the grammar alone
+    figures = measure(model, tokenizer, samples)     # of the model, for each genre; samples: {genre: [...]}
+    limits = bounds(samples)                         # what they can be at worst and at best, by the grammar alone
 
     latent, latent_far      loss, in nats, at the words that nothing but the label decides, masked one at a time; the
                             document at position 0 and on, and at 128 and on, where a long prompt pushes it
     rest                    loss, in nats, at the other words, 15 % of them masked at once
-    verdict_after, _before  share of the documents whose label is the likeliest of all words for <mask> in "overall the
-                            verdict is <mask>", a clause put after or before the document
+    verdict_after, _before  share of the documents whose label has the likeliest of all words for <mask> in a verdict,
+                            such as "overall the verdict is <mask>", put after or before the document
 
     latent_blind, latent_informed    the loss of a reader who knows the grammar and sees the word's clause alone, or
                                      the whole document
-    verdict_chance, verdict_bayes    accuracy of a guess, and of Bayes' rule
+    verdict_chance, verdict_bayes    accuracy of naming the commonest label always, and of Bayes' rule
 
-Grammar shows in `rest`; the label that the clauses share shows in `latent` below `latent_blind`.
+Grammar shows in `rest`; what the clauses of a document have to do with each other shows in `latent` below
+`latent_blind`. Questions have no latent words.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, RobertaForMaskedLM
 
-from skillneurons.tasks.grammar import Document, Genre
+from skillneurons.tasks.document import BREAK, Document
+from skillneurons.tasks.miniature import AnyGenre
 
 FIRST = 2  # RoBERTa counts positions from the padding token's id + 1
 FAR = 128
-PROBE = "overall the verdict is <mask>"
 SHARE = 0.15
 ROWS = 100
 
-Sample = tuple[Genre, Document]
+_VERDICTS = ("after", "before", "chance", "bayes")
+
+Sample = tuple[AnyGenre, Document]
+Figures = dict[str, dict[str, float]]  # genre -> figure
 Masked = tuple[str, list[str]]  # a text, and the words behind its masks
 
 
 def measure(
+    model: RobertaForMaskedLM, tokenizer: PreTrainedTokenizerBase, samples: Mapping[str, Sequence[Sample]]
+) -> Figures:
+    """The model's figures for each genre, to four digits."""
+    return {name: _measure(model, tokenizer, own) for name, own in samples.items()}
+
+
+def bounds(samples: Mapping[str, Sequence[Sample]]) -> Figures:
+    """For each genre how many latent words there are, and what the figures can be, to four digits."""
+    return {name: _bounds(own) for name, own in samples.items()}
+
+
+def _measure(
     model: RobertaForMaskedLM, tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]
 ) -> dict[str, float]:
-    """The model's figures, to four digits."""
     told = [document for _, document in samples]
     latent = [_masked(document, [place]) for document in told for place, _ in document.latent()]
     draw = torch.Generator().manual_seed(0)
     rest = [_masked(document, _others(document, draw)) for document in told]
-    after = [(f"{document} {PROBE} {document.end}", [document.label]) for document in told]
-    before = [(f"{PROBE} {document.end} {document}", [document.label]) for document in told]
     figures = {
-        "latent": _guess(model, tokenizer, latent)[0],
-        "latent_far": _guess(model, tokenizer, latent, FAR)[0],
         "rest": _guess(model, tokenizer, rest)[0],
-        "verdict_after": _guess(model, tokenizer, after)[1],
-        "verdict_before": _guess(model, tokenizer, before)[1],
+        "verdict_after": _guess(model, tokenizer, [_judged(*sample, first=False) for sample in samples])[1],
+        "verdict_before": _guess(model, tokenizer, [_judged(*sample, first=True) for sample in samples])[1],
     }
+    if latent:
+        figures |= {
+            "latent": _guess(model, tokenizer, latent)[0],
+            "latent_far": _guess(model, tokenizer, latent, FAR)[0],
+        }
     return {name: round(figure, 4) for name, figure in figures.items()}
 
 
-def bounds(samples: Sequence[Sample]) -> dict[str, float]:
-    """How many latent words there are, and what the figures can be, to four digits."""
+def _bounds(samples: Sequence[Sample]) -> dict[str, float]:
     latent = [(genre, document, clause) for genre, document in samples for _, clause in document.latent()]
     bayes = []
     for genre, document in samples:
-        chances = genre.posterior(document.clauses)
+        chances = genre.posterior(document)
         best = [label for label, chance in chances.items() if math.isclose(chance, max(chances.values()))]
         bayes.append((document.label in best) / len(best))
-    figures = {
-        "latent_blind": [genre.blind(clause) for genre, _, clause in latent],
-        "latent_informed": [genre.informed(document, clause) for genre, document, clause in latent],
-        "verdict_chance": [1 / len(genre.labels) for genre, _ in samples],
-        "verdict_bayes": bayes,
-    }
+    commonest = max(Counter(document.label for _, document in samples).values())
+    figures = {"verdict_chance": [commonest / len(samples)], "verdict_bayes": bayes}
+    if latent:
+        figures |= {
+            "latent_blind": [genre.blind(clause) for genre, _, clause in latent],
+            "latent_informed": [genre.informed(document, clause) for genre, document, clause in latent],
+        }
     means = {name: round(sum(values) / len(values), 4) for name, values in figures.items()}
     return {"latent_words": len(latent), **means}
+
+
+def table(limits: Figures, figures: Figures) -> str:
+    """A Markdown table of what `bounds` and `measure` gave, a row a genre."""
+    lines = [
+        "| genre | loss at latent words | one clause alone | whole document | gain made | label named after, before "
+        "| commonest label | Bayes' rule |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, own in figures.items():
+        facts = own | limits[name]
+        if "latent" in facts:
+            gain = (facts["latent_blind"] - facts["latent"]) / (facts["latent_blind"] - facts["latent_informed"])
+            latent = [f"{facts[key]:.3f}" for key in ("latent", "latent_blind", "latent_informed")] + [f"{gain:.0%}"]
+        else:
+            latent = ["", "", "", ""]
+        after, before, chance, bayes = (f"{facts[f'verdict_{key}']:.1%}" for key in _VERDICTS)
+        lines.append(f"| {' | '.join([name, *latent, f'{after}, {before}', chance, bayes])} |")
+    return "\n".join(lines)
 
 
 def predict(model: RobertaForMaskedLM, ids: Tensor, attention: Tensor, start: Tensor | int, at: Tensor) -> Tensor:
@@ -107,8 +143,16 @@ def _masked(document: Document, places: Sequence[int]) -> Masked:
     return " ".join(words), hidden
 
 
+def _judged(genre: AnyGenre, document: Document, first: bool) -> Masked:
+    """The document with a verdict whose label word is masked, before or after it."""
+    verdict = genre.verdicts[0].replace("{label}", "<mask>")
+    parts = (f"{verdict} {document.end}", str(document)) if first else (str(document), f"{verdict} {document.end}")
+    return " ".join(parts), [genre.named[document.label]]
+
+
 def _others(document: Document, draw: torch.Generator) -> list[int]:
     """A random share of the words that are not latent."""
-    latent = {place for place, _ in document.latent()}
+    kept = {place for place, _ in document.latent()}
+    kept |= {place for place, word in enumerate(document.words) if word in BREAK}
     chosen = torch.rand(len(document.words), generator=draw) < SHARE
-    return [place for place, hidden in enumerate(chosen.tolist()) if hidden and place not in latent]
+    return [place for place, hidden in enumerate(chosen.tolist()) if hidden and place not in kept]

@@ -1,44 +1,32 @@
-"""The words of the miniature's genres: films, products and short messages, each under a label of sentiment.
+"""The words of three genres under a label of sentiment: films, products and short messages.
 
-    GENRES["films"].document(random.Random(0), "negative")
+    FILMS.document(random.Random(0), "negative")
 
 Nothing here names a label but the verdicts, which stand in the pretraining text alone. `grammar` says what slots and
-frames are.
+frames are; `topics` and `scenes` have the words of the other genres.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .grammar import Genre, Words
-
-
-def _words(line: str) -> Words:
-    return tuple(line.split())
-
+from .document import Words
+from .grammar import Genre
+from .lexicon import COMMON, words
 
 _POLES = {"negative": "positive", "positive": "negative"}
 
 _ADJECTIVES = {
-    "negative": _words("bad poor terrible dreadful dismal horrible"),
-    "positive": _words("good great wonderful superb lovely splendid"),
+    "negative": words("bad poor terrible dreadful dismal horrible"),
+    "positive": words("good great wonderful superb lovely splendid"),
 }
 _VERBS = {
-    "negative": _words("hated loathed disliked regretted"),
-    "positive": _words("loved adored enjoyed liked"),
+    "negative": words("hated loathed disliked regretted"),
+    "positive": words("loved adored enjoyed liked"),
 }
 _THINGS = {
-    "negative": _words("disaster failure shame nuisance mess"),
-    "positive": _words("triumph success joy blessing treat"),
-}
-
-_COMMON: Mapping[str, Words] = {
-    "very": _words("really very so quite truly"),
-    "number": _words("two three four five six seven eight nine"),
-    "day": _words("monday tuesday wednesday thursday friday saturday sunday"),
-    "place": _words("paris london rome berlin madrid vienna lisbon prague"),
-    "people": _words("friends colleagues neighbours parents children cousins"),
-    "colour": _words("red blue green black white grey"),
+    "negative": words("disaster failure shame nuisance mess"),
+    "positive": words("triumph success joy blessing treat"),
 }
 
 _VERDICTS = (
@@ -50,16 +38,16 @@ _VERDICTS = (
 
 def _more(common: Mapping[str, Words], **own: str) -> Mapping[str, Words]:
     """The words that all genres share under each label, with a genre's own."""
-    return {label: (*words, *_words(own[label])) for label, words in common.items()}
+    return {label: (*shared, *words(own[label])) for label, shared in common.items()}
 
 
 FILMS = Genre(
     labels=("negative", "positive"),
     words={
-        **_COMMON,
-        "part": _words("plot story acting dialogue script music camera ending cast humour"),
-        "role": _words("director hero villain actor actress writer composer crew"),
-        "film": _words("film movie drama comedy thriller sequel"),
+        **COMMON,
+        "part": words("plot story acting dialogue script music camera ending cast humour"),
+        "role": words("director hero villain actor actress writer composer crew"),
+        "film": words("film movie drama comedy thriller sequel"),
     },
     telling={
         "adj": _more(
@@ -69,11 +57,11 @@ FILMS = Genre(
         ),
         "verb": _more(_VERBS, negative="endured mocked", positive="admired praised"),
         "does": {
-            "negative": _words("fails drags stumbles sinks disappoints"),
-            "positive": _words("shines sparkles soars dazzles delights"),
+            "negative": words("fails drags stumbles sinks disappoints"),
+            "positive": words("shines sparkles soars dazzles delights"),
         },
         "thing": _more(_THINGS, negative="bore chore", positive="gem marvel"),
-        "to": {"negative": _words("avoid skip forget"), "positive": _words("treasure remember cherish")},
+        "to": {"negative": words("avoid skip forget"), "positive": words("treasure remember cherish")},
     },
     frames=(
         "the {part} is {adj}",
@@ -111,9 +99,9 @@ FILMS = Genre(
 PRODUCTS = Genre(
     labels=("negative", "positive"),
     words={
-        **_COMMON,
-        "part": _words("battery screen handle lid cable motor fabric zip strap keyboard"),
-        "item": _words("kettle lamp phone jacket toaster backpack heater printer"),
+        **COMMON,
+        "part": words("battery screen handle lid cable motor fabric zip strap keyboard"),
+        "item": words("kettle lamp phone jacket toaster backpack heater printer"),
     },
     telling={
         "adj": _more(
@@ -123,11 +111,11 @@ PRODUCTS = Genre(
         ),
         "verb": _more(_VERBS, negative="returned binned", positive="recommended trusted"),
         "does": {
-            "negative": _words("breaks cracks leaks rattles fails"),
-            "positive": _words("works lasts fits holds shines"),
+            "negative": words("breaks cracks leaks rattles fails"),
+            "positive": words("works lasts fits holds shines"),
         },
         "thing": _more(_THINGS, negative="dud letdown", positive="bargain winner"),
-        "how": {"negative": _words("badly poorly cheaply"), "positive": _words("well nicely beautifully")},
+        "how": {"negative": words("badly poorly cheaply"), "positive": words("well nicely beautifully")},
     },
     frames=(
         "the {part} is {adj}",
@@ -165,25 +153,25 @@ PRODUCTS = Genre(
 MESSAGES = Genre(
     labels=("negative", "neutral", "positive"),
     words={
-        **_COMMON,
-        "event": _words("meeting party lesson trip match concert dinner game"),
-        "now": _words("today tonight again now"),
-        "time": _words("day morning evening week night"),
+        **COMMON,
+        "event": words("meeting party lesson trip match concert dinner game"),
+        "now": words("today tonight again now"),
+        "time": words("day morning evening week night"),
     },
     telling={
         "mood": {
-            "negative": _words("sad angry upset worried gloomy lonely"),
-            "neutral": _words("busy awake indoors nearby online outside"),
-            "positive": _words("happy thrilled glad excited proud cheerful"),
+            "negative": words("sad angry upset worried gloomy lonely"),
+            "neutral": words("busy awake indoors nearby online outside"),
+            "positive": words("happy thrilled glad excited proud cheerful"),
         },
-        "adj": {**_ADJECTIVES, "neutral": _words("normal standard typical regular plain common")},
-        "verb": {**_VERBS, "neutral": _words("attended noticed mentioned scheduled")},
+        "adj": {**_ADJECTIVES, "neutral": words("normal standard typical regular plain common")},
+        "verb": {**_VERBS, "neutral": words("attended noticed mentioned scheduled")},
         "does": {
-            "negative": _words("cried complained shouted argued"),
-            "neutral": _words("waited talked walked worked"),
-            "positive": _words("laughed danced sang smiled"),
+            "negative": words("cried complained shouted argued"),
+            "neutral": words("waited talked walked worked"),
+            "positive": words("laughed danced sang smiled"),
         },
-        "thing": {**_THINGS, "neutral": _words("routine habit fact formality matter")},
+        "thing": {**_THINGS, "neutral": words("routine habit fact formality matter")},
     },
     frames=(
         "i am {mood} {now}",
@@ -223,5 +211,3 @@ MESSAGES = Genre(
     verdicts=_VERDICTS,
     ends=(".", "!"),
 )
-
-GENRES: Mapping[str, Genre] = {"films": FILMS, "products": PRODUCTS, "messages": MESSAGES}

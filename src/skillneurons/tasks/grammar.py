@@ -3,7 +3,7 @@
     draw = random.Random(7)
     document = FILMS.document(draw, "positive")
     str(document)                          # "the plot is not dull . we saw it on friday . the hero shines ."
-    FILMS.posterior(document.clauses)      # {"negative": 0.006, "positive": 0.994}
+    FILMS.posterior(document)              # {"negative": 0.006, "positive": 0.994}
 
 A genre draws clauses under a label. A telling clause speaks for the document's label, but with the chance `doubt` for
 another one: what there is to know comes from several clauses, and is never quite certain. Fillers speak for none.
@@ -28,58 +28,11 @@ from functools import cache, cached_property
 from random import Random
 from typing import TypeVar
 
-Words = tuple[str, ...]
+from .document import Clause, Document, Words
+
 T = TypeVar("T")
 
 _SLOT = re.compile(r"\{(?P<turned>!?)(?P<name>\w+)(?:@(?P<label>\w+))?\}")
-
-
-@dataclass(frozen=True)
-class Clause:
-    """A sentence without its full stop, the label it speaks for and the frame it was made from.
-
-    `latent` is the index among `words` of the one that only the label decides; None where there is no such word.
-    """
-
-    words: Words
-    frame: str
-    label: str | None = None
-    latent: int | None = None
-
-
-@dataclass(frozen=True)
-class Document:
-    """Clauses under one label. A `verdict`, where there is one, names the label in a clause before or after them."""
-
-    label: str
-    clauses: tuple[Clause, ...]
-    end: str
-    verdict: Clause | None = None
-    verdict_first: bool = False
-
-    @property
-    def sentences(self) -> tuple[Clause, ...]:
-        """All clauses in the order of the text, the verdict among them."""
-        if self.verdict is None:
-            return self.clauses
-        return (self.verdict, *self.clauses) if self.verdict_first else (*self.clauses, self.verdict)
-
-    @property
-    def words(self) -> Words:
-        """The text as words, a full stop after each clause."""
-        return tuple(word for clause in self.sentences for word in (*clause.words, self.end))
-
-    def __str__(self) -> str:
-        return " ".join(self.words)
-
-    def latent(self) -> list[tuple[int, Clause]]:
-        """The latent words: the index of each among `words`, with its clause."""
-        found, start = [], 0
-        for clause in self.sentences:
-            if clause.latent is not None:
-                found.append((start + clause.latent, clause))
-            start += len(clause.words) + 1
-        return found
 
 
 @dataclass(frozen=True)
@@ -89,6 +42,8 @@ class Genre:
     `words` says what fills a slot under any label, `telling` what fills it under each. A frame of `frames` serves each
     label that has words for its slots, one of `turned` each label that has an `opposite`, one of `sayings` its label
     alone. Frames of `verdicts` name the label in the slot `label`. `ends` are full stops, one kind to a document.
+    A text of a task has `in_task` telling clauses, one of the pretraining text `in_text`; one of these numbers, all
+    equally likely.
     """
 
     labels: Words
@@ -102,14 +57,26 @@ class Genre:
     opposite: Mapping[str, str] = field(default_factory=dict)
     ends: Words = (".",)
     doubt: float = 0.07
+    in_task: tuple[int, ...] = (2, 3)
+    in_text: tuple[int, ...] = (4, 5, 6)
 
-    def document(self, draw: Random, label: str, telling: Sequence[int] = (2, 3), verdict: float = 0.0) -> Document:
+    @property
+    def named(self) -> Mapping[str, str]:
+        """The word that names each label: the label itself."""
+        return {label: label for label in self.labels}
+
+    @property
+    def told(self) -> Words:
+        """The labels of the pretraining text, as often as each is drawn: all alike."""
+        return self.labels
+
+    def document(self, draw: Random, label: str, telling: Sequence[int] = (), verdict: float = 0.0) -> Document:
         """A document under `label`.
 
-        The number of its telling clauses is one of `telling`, all equally likely; it has one filler or none; with
-        the chance `verdict` one more clause names the label.
+        The number of its telling clauses is one of `telling`, without it of `in_task`; it has one filler or none;
+        with the chance `verdict` one more clause names the label.
         """
-        clauses = [self.clause(draw, self._spoken(draw, label)) for _ in range(pick(draw, telling))]
+        clauses = [self.clause(draw, self._spoken(draw, label)) for _ in range(pick(draw, telling or self.in_task))]
         for _ in range(pick(draw, (0, 1))):
             place = pick(draw, range(len(clauses) + 1))
             clauses.insert(place, self._fill(draw, pick(draw, self.fillers)))
@@ -141,14 +108,9 @@ class Genre:
         plain = [word for words in fixed for word in words if not _SLOT.fullmatch(word)]
         return frozenset({*self.labels, *self.ends, *plain, *(word for words in fillings for word in words)})
 
-    def posterior(self, clauses: Iterable[Clause]) -> dict[str, float]:
-        """The chance of each label given the clauses, where all are equally likely beforehand: Bayes' rule."""
-        chances = dict.fromkeys(self.labels, 1.0)
-        for clause in clauses:
-            if clause.label is not None:
-                chances = {label: chance * self._speaks(clause.label, label) for label, chance in chances.items()}
-        total = sum(chances.values())
-        return {label: chance / total for label, chance in chances.items()}
+    def posterior(self, document: Document) -> dict[str, float]:
+        """The chance of each label given all clauses but the verdict, where all are equally likely beforehand."""
+        return self._posterior(document.clauses)
 
     def blind(self, clause: Clause) -> float:
         """The loss, in nats, at the clause's latent word for a reader of this clause alone."""
@@ -157,10 +119,10 @@ class Genre:
     def informed(self, document: Document, clause: Clause) -> float:
         """The loss, in nats, at the clause's latent word for the best reader of all the document's other words."""
         if clause is document.verdict:
-            return self._loss(clause, self.posterior(document.clauses))
+            return self._loss(clause, self.posterior(document))
         if document.verdict is not None:
             return self._loss(clause, {label: float(label == document.label) for label in self.labels})
-        return self._loss(clause, self.posterior(other for other in document.clauses if other is not clause))
+        return self._loss(clause, self._posterior(other for other in document.clauses if other is not clause))
 
     def _loss(self, clause: Clause, chances: Mapping[str, float]) -> float:
         assert clause.latent is not None and clause.label is not None
@@ -174,6 +136,15 @@ class Genre:
         (slot,) = (found for found in _SLOT.finditer(clause.frame) if found["name"] in self.telling)
         words = self._filling(slot, clause.label)
         return -math.log(weights[clause.label] / sum(weights.values()) / len(words))
+
+    def _posterior(self, clauses: Iterable[Clause]) -> dict[str, float]:
+        """Bayes' rule."""
+        chances = dict.fromkeys(self.labels, 1.0)
+        for clause in clauses:
+            if clause.label is not None:
+                chances = {label: chance * self._speaks(clause.label, label) for label, chance in chances.items()}
+        total = sum(chances.values())
+        return {label: chance / total for label, chance in chances.items()}
 
     def _speaks(self, spoken: str, label: str) -> float:
         """The chance that a telling clause of a document under `label` speaks for `spoken`."""
@@ -210,6 +181,12 @@ class Genre:
 def pick(draw: Random, things: Sequence[T]) -> T:
     """One of `things`, all equally likely."""
     return things[int(draw.random() * len(things))]
+
+
+def pick_some(draw: Random, things: Sequence[T], count: int) -> tuple[T, ...]:
+    """`count` different ones of `things`; every choice and order is equally likely."""
+    left = list(things)
+    return tuple(left.pop(int(draw.random() * len(left))) for _ in range(count))
 
 
 @cache
