@@ -84,7 +84,7 @@ def closed() -> Iterator[None]:
 def test_every_picture_is_drawn_on_given_and_on_new_axes(which: str, request: pytest.FixtureRequest) -> None:
     skill = request.getfixturevalue(which)
     drawn = pictures(skill)
-    assert len(drawn) == (7 if which == "binary" else 3 * 4 + 4)
+    assert len(drawn) == (7 if which == "binary" else 3 * 4 + 3)  # two trials; one, of four subtasks
     for picture in drawn.values():
         _, given = pyplot.subplots()
         assert picture(ax=given) is given and given.has_data()

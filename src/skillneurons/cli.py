@@ -243,7 +243,7 @@ class Demo:
 
 DEMO = TuneConfig.preset("quick", trials=3, positions=16, steps=200, evaluate_every=50, lr=0.006)
 DEMO_NULLS = NullConfig(permutations=100, null="random-model")
-DEMO_TASKS = ("films", "messages", "news")
+DEMO_TASKS = ("films", "statements", "news")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

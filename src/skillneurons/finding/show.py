@@ -118,7 +118,10 @@ def screen(
         beside.add_row(*line)
     parts.append(beside)
     if nulls is not None:
-        parts += [Text(), _filled(_grid(*AGAINST, left=(0, 2)), nulls.lines())]
+        for own in about["subtasks"]:
+            title, columns = AGAINST
+            grid = _grid(f"{title}, {own['name']}" if several else title, columns, left=(0, 2))
+            parts += [Text(), _filled(grid, nulls.lines(own["name"]))]
     if agreement is not None:
         parts += [Text(), _filled(_grid(*ALIKE, left=(0, 1)), agreement.lines())]
     if peers is not None:
@@ -153,7 +156,9 @@ def as_html(
         parts.append(_html(f"Top neurons, {own['name']}", NEURON_COLUMNS, neuron_rows(about, own["name"], 5)))
     parts.append(_html("Beside them, on test", ("what", "accuracy", ""), summary(about)))
     if nulls is not None:
-        parts.append(_html(*AGAINST, nulls.lines()))
+        for own in about["subtasks"]:
+            title, columns = AGAINST
+            parts.append(_html(f"{title}, {own['name']}", columns, nulls.lines(own["name"])))
     if agreement is not None:
         parts.append(_html(*ALIKE, agreement.lines()))
     if peers is not None:
@@ -188,7 +193,10 @@ def _filled(grid: Table, rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _grid(title: str, columns: Sequence[str], left: Sequence[int] = ()) -> Table:
-    grid = Table(title=title, title_justify="left", title_style="", header_style="dim", box=None, padding=(0, 2, 0, 0))
+    grid = Table(
+        title=title, title_justify="left", title_style="", header_style="dim", box=None, padding=(0, 2, 0, 0),
+        show_header=any(columns),
+    )  # fmt: skip
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index in left else "right")
     return grid

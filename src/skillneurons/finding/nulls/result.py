@@ -67,12 +67,15 @@ class Nulls:
         numbers = ("p_value", "advantage", "low", "high")  # None where a null has no such figure
         return table.astype({**dict.fromkeys(numbers, float), "above": "Int64"})
 
-    def lines(self) -> list[tuple[str, str, str]]:
-        """What a first screen shows: the null, the top neuron's advantage over it, how sure that is."""
-        several = len(self.about["subtasks"]) > 1
-        found = []
-        for row in self.rows:
-            what = f"{row.subtask}: {row.null}" if several else row.null
+    def lines(self, subtask: str | None = None) -> list[tuple[str, str, str]]:
+        """What a first screen shows: the null, the top neuron's advantage over it, how sure that is.
+
+        `subtask`: the first, unless named.
+        """
+        name = self.about["subtasks"][self._subtask(subtask)]
+        found: list[tuple[str, str, str]] = []
+        for row in (own for own in self.rows if own.subtask == name):
+            what = row.null
             if row.p_value is None:
                 bounds = f"{points(row.low)} to {points(row.high)}"
                 found.append((what, f"{points(row.advantage)} points on test", bounds))
