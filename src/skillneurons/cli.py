@@ -220,11 +220,14 @@ class Demo:
         """Find on each task, hold it against the nulls, show."""
         import shutil
 
+        import torch
+
         from .finding.find import find
         from .models import load_model
         from .tasks import load_task
 
         console = _console()
+        torch.set_num_threads(1)  # so small a model is slower on several, which wait for each other
         model = load_model("miniature")
         for name in DEMO_TASKS:
             task = load_task(f"miniature/{name}")
