@@ -11,7 +11,6 @@ Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after C
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -318,7 +317,8 @@ def _show(skill: SkillNeurons) -> None:
     console.print(screen(skill.about, skill.nulls, skill.agreement, skill.peers))
     minutes, seconds = divmod(round(sum(skill.log.get("seconds", {}).values())), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    folder = Path(os.path.relpath(skill.folder))
+    here = Path.cwd()
+    folder = skill.folder.relative_to(here) if skill.folder.is_relative_to(here) else skill.folder
     look = f" To look at: {folder / PAGE}, pictures in {folder / FIGURES}." if (skill.folder / PAGE).exists() else ""
     console.print(f"\nFound in {took}, kept in {folder}.{look}", soft_wrap=True)
 
