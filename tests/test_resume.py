@@ -168,15 +168,16 @@ def test_patience_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPatch, tmp_pa
         return type("Evaluation", (), {"accuracy": given[-1]})
 
     monkeypatch.setattr(training, "evaluate_inputs", evaluation)
-    inputs = Inputs(backbone(), make("single"), 3)
+    jobs = [training.Job(Inputs(backbone(), make("single"), 3), 0, 0.05)]
     config = sn.TuneConfig.make(trials=1, positions=3, evaluate_every=1, patience=3)
     with pytest.raises(Killed):
-        training.train(inputs, config, 0, 0.05, tmp_path / "state", "same")
-    prompt = training.train(inputs, config, 0, 0.05, tmp_path / "state", "same")
+        training.train(jobs, config, tmp_path / "state", "same")
+    [prompt] = training.train(jobs, config, tmp_path / "state", "same")
     assert [point.accuracy for point in prompt.history] == accuracies[:5]
     assert prompt.accuracy == 0.6
     given.clear()
-    assert training.train(inputs, config, 0, 0.05, tmp_path / "state", "other").history[0].step == 1
+    [anew] = training.train(jobs, config, tmp_path / "state", "other")
+    assert anew.history[0].step == 1
 
 
 def test_a_finished_run_is_given_back_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -199,9 +200,9 @@ def test_trials_that_are_there_are_not_made_again(monkeypatch: pytest.MonkeyPatc
         (tmp_path / name).unlink()
     seen: list[int] = []
 
-    def train(inputs: Inputs, config: sn.TuneConfig, trial: int, *given: Any) -> sn.Prompt:
-        seen.append(trial)
-        return training.train(inputs, config, trial, *given)
+    def train(jobs: list[training.Job], *given: Any) -> list[sn.Prompt]:
+        seen.extend(job.trial for job in jobs)
+        return training.train(jobs, *given)
 
     monkeypatch.setattr(tuning, "train", train)
     sn.find(model, task, **options)

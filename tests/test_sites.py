@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def written(model: Backbone, name: str) -> list[Tensor]:
         for path in paths
     ]
     with torch.no_grad():
-        model.read(batch)
+        replace(model, entrances=()).answer(batch)  # of all tokens
     for hook in made:
         hook.remove()
     return [output.reshape(*batch.attention.shape, -1) for output in seen]

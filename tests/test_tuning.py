@@ -262,14 +262,13 @@ def test_the_prompts_gradient_is_clipped(monkeypatch: pytest.MonkeyPatch, clip: 
 
 def test_every_epoch_sees_every_sample_once_in_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
-    batch = Inputs.batch
+    gradients = training._gradients
 
-    def watched(self: Inputs, split: Any, chosen: Any, prompt: Tensor) -> Any:
-        if split == "train":
-            seen.append([int(index) for index in chosen])
-        return batch(self, split, chosen, prompt)
+    def watched(states: Any, config: Any, chosen: Any) -> list[float]:
+        seen.append([int(index) for [own] in [chosen] for index in own])
+        return gradients(states, config, chosen)
 
-    monkeypatch.setattr(Inputs, "batch", watched)
+    monkeypatch.setattr(training, "_gradients", watched)
     options = SMALL | {"steps": None, "epochs": 2, "trials": 2, "batch": 8}
     sn.tune(loaded(), make("single", train=30), **options)
     assert [len(own) for own in seen] == [8, 8, 8, 6] * 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +24,12 @@ from ..tasks import Task
 from ..tuning.config import TuneConfig
 from ..tuning.inputs import Inputs
 from ..tuning.prompt import Prompt, hard_prompts
-from ..tuning.tune import limited, trials, tune_trial
+from ..tuning.tune import groups, limited, trials, tune_group
 from .measure import measure
 from .ranking import TrialBest, rank, reduce_trial
 from .run import FORMAT, Run
-from .score import TrialScores, score_trial, side_counts
+from .score import TrialScores, score_trial
+from .sides import side_counts
 from .skill import SkillNeurons, plan_of
 
 
@@ -62,11 +63,11 @@ def find(
     prompts: list[Prompt] = []
     scores: list[TrialScores] = []
     best: list[TrialBest] = []
-    for trial in range(about["trials"]):
-        prompt, own = _trial(model, task, config, trial, about["identity"], run, prompts, log)
-        prompts.append(prompt)
-        scores.append(own)
-        best.append(reduce_trial(own))
+    for group in groups(task, config):
+        for prompt, own in _trials(model, task, config, group, about["identity"], run, prompts, log):
+            prompts.append(prompt)
+            scores.append(own)
+            best.append(reduce_trial(own))
     names = [subtask.name for subtask in task.subtasks]
     table = rank(best, model.widths, names, task.name, config.seed)
     inputs = [Inputs.beside(model, task, prompt) for prompt in prompts]
@@ -86,25 +87,36 @@ def find(
     return SkillNeurons.load(run.folder)
 
 
-def _trial(
-    model: Backbone, task: Task, config: TuneConfig, trial: int, identity: str, run: Run | None,
-    earlier: list[Prompt], log: dict[str, Any],
-) -> tuple[Prompt, TrialScores]:  # fmt: skip
-    """One trial, from its file where that is whole."""
-    if run is not None and (kept := run.read_trial(trial, identity)) is not None:
-        return kept
+def _trials(
+    model: Backbone, task: Task, config: TuneConfig, group: Sequence[int], identity: str, run: Run | None,
+    earlier: Sequence[Prompt], log: dict[str, Any],
+) -> Iterator[tuple[Prompt, TrialScores]]:  # fmt: skip
+    """The trials of a group, from their files where these are whole."""
+    kept = {trial: None if run is None else run.read_trial(trial, identity) for trial in group}
     lr = earlier[0].lr if earlier else None
-    checkpoint = None if run is None else run.checkpoint(trial)
-    with _timed(log, f"trial {trial}: tuning"):
-        prompt = tune_trial(model, task, config, trial, lr, checkpoint, identity)
-    with _timed(log, f"trial {trial}: scoring"):
-        scores = score_trial(Inputs.beside(model, task, prompt), prompt, f"/{trials(task, config)}")
-    if run is None:
-        return prompt, scores
-    run.write_trial(trial, identity, prompt, scores)
-    written = run.read_trial(trial, identity)
-    assert written is not None
-    return written
+    prompts: Sequence[Prompt | None] = [None] * len(group)
+    if None in kept.values():
+        checkpoint = None if run is None else run.checkpoint(group[0])
+        with _timed(log, f"{_named(group)}: tuning"):
+            prompts = tune_group(model, task, config, group, lr, checkpoint, identity)
+    for trial, prompt in zip(group, prompts, strict=True):
+        if (there := kept[trial]) is not None:
+            yield there
+            continue
+        assert prompt is not None
+        with _timed(log, f"trial {trial}: scoring"):
+            scores = score_trial(Inputs.beside(model, task, prompt), prompt, f"/{trials(task, config)}")
+        if run is None:
+            yield prompt, scores
+            continue
+        run.write_trial(trial, identity, prompt, scores)
+        written = run.read_trial(trial, identity)
+        assert written is not None
+        yield written
+
+
+def _named(group: Sequence[int]) -> str:
+    return f"trial {group[0]}" if len(group) == 1 else f"trials {group[0]} to {group[-1]}"
 
 
 def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:

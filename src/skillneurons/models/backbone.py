@@ -31,6 +31,7 @@ from ..files import digest
 from .edits import Edit
 from .neurons import NeuronSet
 from .placement import Batch, Kind, place
+from .shortcuts import narrowed, stopped
 from .sites import Site, Watch, attached
 from .words import LabelWord, label_words
 
@@ -42,7 +43,8 @@ _INCIDENTAL = ("_name_or_path", "architectures", "dtype", "transformers_version"
 class Backbone:
     """A frozen model with its tokenizer, its kind and its sites (one a layer, in order).
 
-    `name` is what it was loaded from; `random` says that its weights were drawn from its configuration.
+    `name` is what it was loaded from; `random` says that its weights were drawn from its configuration. `entrances`:
+    the paths of the last FFN's first linear layers, where that FFN may run at the answer token alone.
     """
 
     model: PreTrainedModel
@@ -51,6 +53,7 @@ class Backbone:
     sites: tuple[Site, ...]
     name: str
     random: bool = False
+    entrances: tuple[str, ...] = ()
 
     @property
     def layers(self) -> int:
@@ -149,11 +152,11 @@ class Backbone:
 
     def place(
         self,
-        prompt: Float[Tensor, "position embedding"],
+        prompt: Float[Tensor, "*sample position embedding"],
         inputs: Sequence[np.ndarray],
         types: Sequence[np.ndarray] | None = None,
     ) -> Batch:
-        """Put the prompt beside a batch of inputs; see `skillneurons.models.placement`.
+        """Put the prompt, or each sample's own, beside a batch of inputs; see `skillneurons.models.placement`.
 
         `inputs` are each sample's token ids [token]; `types`, of the same lengths, their token types where the
         tokenizer tells any.
@@ -162,11 +165,24 @@ class Backbone:
         return place(self.kind, self.embed, prompt, inputs, types if self._tells_types else None, mask)
 
     def read(self, batch: Batch) -> None:
-        """Run the ranked layers for whoever observes them; no head, no decoder."""
-        self.stack(**self._given(batch))
+        """Run the ranked layers for whoever observes them; nothing after the last layer's neurons."""
+        last, calls = self._last
+        with stopped(last, calls):
+            self.stack(**self._given(batch))
 
     def answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
-        """Logits over the vocabulary at the answer token; the head runs there alone."""
+        """Logits over the vocabulary at the answer token; the head runs there alone.
+
+        So does the last layer's FFN, unless somebody observes or edits that layer.
+        """
+        last, calls = self._last
+        if self.entrances and batch.answer is not None and not last._forward_pre_hooks:
+            first = [self.model.get_submodule(path) for path in self.entrances]
+            with narrowed(first, calls, batch.answer):
+                return self._answer(batch)
+        return self._answer(batch)
+
+    def _answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
         given = self._given(batch)
         if self.kind == "encoder-decoder":
             start = torch.full((len(batch), 1), self._start, device=batch.attention.device)
@@ -224,6 +240,12 @@ class Backbone:
     def __repr__(self) -> str:
         weights = "random weights, " if self.random else ""
         return f"Backbone({self.name}: {self.kind}, {weights}{self.layers} layers, {self.neurons} neurons)"
+
+    @cached_property
+    def _last(self) -> tuple[nn.Module, int]:
+        """The last layer's down-projection, and how many layers share it."""
+        path = self.sites[-1].path
+        return self.model.get_submodule(path), sum(site.path == path for site in self.sites)
 
     @property
     def _embedding(self) -> Any:

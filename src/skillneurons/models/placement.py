@@ -46,17 +46,17 @@ class Batch:
 def place(
     kind: Kind,
     embed: Callable[[Tensor], Tensor],
-    prompt: Float[Tensor, "position embedding"],
+    prompt: Float[Tensor, "*sample position embedding"],
     inputs: Sequence[np.ndarray],
     types: Sequence[np.ndarray] | None = None,
     mask_token: int = 0,
 ) -> Batch:
-    """Put the prompt beside a batch of tokenised inputs.
+    """Put the prompt, or each sample's own, beside a batch of tokenised inputs.
 
     `embed` turns token ids into embeddings; `inputs` and `types` hold each sample's token ids and token types [token]
     (all but the input's are of type 0). A gradient flows to `prompt`.
     """
-    samples, positions = len(inputs), prompt.shape[0]
+    samples, positions = len(inputs), prompt.shape[-2]
     longest = max(1, max(len(row) for row in inputs))  # one padded token where every input is empty
     left = kind == "causal"
     ids = _padded(inputs, longest, left).to(prompt.device)

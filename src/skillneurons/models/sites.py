@@ -87,6 +87,25 @@ def find_sites(
     return tuple(Site(layer, path, found[path]) for layer, path in enumerate(calls))
 
 
+def entrances(model: nn.Module, site: Site) -> tuple[str, ...]:
+    """The paths of the linear layers that lead into a site: up-projection and gate, each of every token by itself."""
+    modules = dict(model.named_modules())
+    block = _block(site.path, modules)
+    if block is None:
+        return ()
+    size = _shape(modules[site.path])
+    assert size is not None
+    width, hidden = size
+    return tuple(
+        path
+        for path, module in modules.items()
+        if path != site.path
+        and path.startswith(f"{block}.")
+        and _shape(module) in ((hidden, width), (hidden, 2 * width))
+        and not any(_mixes(part, modules) for part in _above(path) if part in modules)
+    )
+
+
 def refuse_experts(config: Any, name: str, stack: nn.Module | None = None) -> None:
     """Raise `SkillNeuronsError` where a configuration, or the weights of a stack, tell of a mixture of experts."""
     counts = [getattr(config.get_text_config(), count, None) for count in _EXPERTS]

@@ -29,6 +29,8 @@ class TuneConfig(Config):
     """soft: tuned; random: drawn and left so; hard: the task's own words."""
     trials: Positive = 5
     """Random runs, each with its own seed, data order and prompt initialisation."""
+    together: Positive = 1
+    """Trials that are tuned in one pass through the model, each with its own samples and prompt."""
     positions: Positive = 127
     """Prompt tokens."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -23,7 +23,10 @@ from ..tasks.tokens import Tokens, tokenize
 from .prompt import Prompt
 
 SplitName = Literal["train", "dev", "test"]
+Rows = tuple[list[np.ndarray], list[np.ndarray] | None]  # token ids, token types; an array [token] a sample
 TOKENS_IN_A_BATCH = 4096  # of a pass without gradients, padding included; beyond this nothing gets faster on a CPU
+TOKENS_IN_A_PART = 512  # of one with gradients, which are added up: fewer tokens are padding, less memory is taken
+TIMES_ON_A_GPU = 16
 
 
 class Inputs:
@@ -65,25 +68,43 @@ class Inputs:
         """Each sample's label, an index into `task.labels`."""
         return np.asarray(self.tokens(split).labels)
 
-    def batch(self, split: SplitName, chosen: Sequence[int] | np.ndarray, prompt: Tensor) -> Batch:
-        """The chosen samples beside the prompt."""
+    def rows(self, split: SplitName, chosen: Sequence[int] | np.ndarray) -> Rows:
+        """The chosen samples' token ids, and their token types where the tokenizer tells any."""
         tokens = self.tokens(split)
         types = [row for index in chosen if (row := tokens.types_row(int(index))) is not None] or None
-        return self.backbone.place(prompt, [tokens.row(int(index)) for index in chosen], types)
+        return [tokens.row(int(index)) for index in chosen], types
+
+    def batch(self, split: SplitName, chosen: Sequence[int] | np.ndarray, prompt: Tensor) -> Batch:
+        """The chosen samples beside the prompt, or beside each one's own [sample, position, embedding]."""
+        return self.backbone.place(prompt, *self.rows(split, chosen))
 
     def by_length(self, split: SplitName) -> Iterator[Int[np.ndarray, " sample"]]:
         """All samples, longest first, in batches of like length that hold about as many tokens."""
-        tokens = self.tokens(split)
-        # the one thing that a pass holds for every sample: kept small
-        order = np.argsort(-tokens.lengths.astype(np.int32), kind="stable").astype(np.int32)
-        start = 0
-        while start < len(order):
-            size = max(1, TOKENS_IN_A_BATCH // (len(tokens.row(int(order[start]))) + self.positions + 1))
-            yield order[start : start + size]
-            start += size
+        return alike(
+            self.tokens(split).lengths.astype(np.int32) + self.positions + 1, most_tokens(self.backbone.device)
+        )
 
     def word_logits(self, batch: Batch) -> Float[Tensor, "batch label"]:
         """Logits of the label words at the answer token."""
         tokens = torch.tensor([word.token for word in self.words])
         logits = self.backbone.answer(batch)
         return logits[:, tokens.to(logits.device)]
+
+
+def most_tokens(device: torch.device, gradients: bool = False) -> int:
+    """How many tokens run at once on a device."""
+    tokens = TOKENS_IN_A_PART if gradients else TOKENS_IN_A_BATCH
+    return tokens if device.type == "cpu" else tokens * TIMES_ON_A_GPU
+
+
+def alike(lengths: Int[np.ndarray, " sample"], most: int) -> Iterator[Int[np.ndarray, " part"]]:
+    """The places of samples of these lengths, longest first, in parts that hold at most `most` tokens each when padded.
+
+    A sample that is longer than that is a part of its own.
+    """
+    # the one thing that a pass holds for every sample: kept small
+    order = np.argsort(-lengths, kind="stable").astype(np.int32)
+    while len(order):
+        size = max(1, most // int(lengths[order[0]]))
+        yield order[:size]
+        order = order[size:]

@@ -1,17 +1,21 @@
-"""Prompt tuning: one trial's loop (paper, section 2.1 and appendix B).
+"""Prompt tuning: the loop (paper, section 2.1 and appendix B), for one prompt or for several in one pass.
 
-Only the prompt has a gradient. The best prompt on dev is kept; a tie counts as a gain. At every evaluation the state
-goes to `checkpoint`, and the random numbers of dropout start anew from the seed, the trial and the step: a trial that
-was killed goes on from its last evaluation and ends as it would have.
+    [prompt] = train([Job(inputs, trial=0, lr=1e-3)], config)
+    prompts = train([Job(inputs, trial, 1e-3) for trial in range(5)], config)    # each sample beside its own prompt
+
+Only the prompts have gradients. A step's samples, of all prompts together, run in parts of like length, whose gradients
+are added up: nothing is computed for padding that need not be, and every prompt sees the samples that it would see
+alone. The best prompt on dev is kept; a tie counts as a gain; a prompt that stops leaves the pass. At every evaluation
+the state goes to `checkpoint`, and the random numbers of dropout start anew from the seed, the trials and the step:
+what was killed goes on from its last evaluation and ends as it would have.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
@@ -29,147 +33,227 @@ from ..files import replacing, unwritable
 from ..progress import progress
 from .config import TuneConfig
 from .evaluate import evaluate_inputs
-from .inputs import Inputs
+from .inputs import Inputs, alike, most_tokens
 from .prompt import Evaluated, Prompt, initial, seed_of
+
+_Samples = Int[np.ndarray, "_"]  # places in a split, of any number
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One prompt to be tuned: its task's inputs, its trial and its learning rate."""
+
+    inputs: Inputs
+    trial: int
+    lr: float
 
 
 @dataclass
 class _State:
+    job: Job
+    total: int  # steps, if nothing stops it
     prompt: Tensor
     best: Tensor
     optimizer: torch.optim.Adam
     step: int = 0
     accuracy: float = -1.0  # of the best prompt
     stale: int = 0  # evaluations since the last gain
+    losses: list[float] = field(default_factory=list)  # of the steps since the last evaluation
     history: list[Evaluated] = field(default_factory=list)
+    epoch: int = -1  # whose order of samples is at hand
+    order: Int[np.ndarray, " sample"] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-def train(
-    inputs: Inputs, config: TuneConfig, trial: int, lr: float, checkpoint: Path | None = None, identity: str = ""
-) -> Prompt:
-    """Tune one prompt and return the best on dev.
+def train(jobs: Sequence[Job], config: TuneConfig, checkpoint: Path | None = None, identity: str = "") -> list[Prompt]:
+    """Tune the prompts of `jobs`, of one backbone, in one pass; the best of each on dev.
 
     `checkpoint`: where the state is kept between evaluations; one that `identity` does not fit is not used.
     """
-    state = _begin(inputs, config, trial, lr)
+    states = [_begin(job, config) for job in jobs]
     if checkpoint is not None:
-        _resume(state, checkpoint, identity)
-    total = _total(inputs, config)
-    label = f"trial {trial + 1}/{config.trials}: tuning"
-    with progress(label, total, "steps", done=state.step) as advance:
-        while state.step < total and state.stale < config.patience:
-            until = min(total, state.step + config.evaluate_every)
-            loss = _steps(state, inputs, config, trial, lr, until, advance)
-            accuracy = evaluate_inputs(inputs, state.prompt, "dev", f"trial {trial + 1}: dev").accuracy
-            _keep(state, Evaluated(until, loss, accuracy))
-            advance(0, note=f"loss {loss:.3f}, dev accuracy {accuracy:.3f}")
+        _resume(states, checkpoint, identity)
+    label = f"{_named(jobs)}/{config.trials}: tuning"
+    with progress(label, max(own.total for own in states), "steps", done=max(own.step for own in states)) as advance:
+        while going := [own for own in states if own.step < own.total and own.stale < config.patience]:
+            _steps(going, config, advance)
+            for own in going:
+                if own.step == own.total or own.step % config.evaluate_every == 0:
+                    inputs, name = own.job.inputs, f"trial {own.job.trial + 1}"
+                    point = _keep(own, evaluate_inputs(inputs, own.prompt, "dev", f"{name}: dev").accuracy)
+                    advance(0, note=f"loss {point.loss:.3f}, dev accuracy {point.accuracy:.3f}")
             if checkpoint is not None:
-                _save(state, checkpoint, identity)
-    labels = inputs.labels("dev")
-    majority = float(np.bincount(labels).max() / len(labels))
-    return Prompt(
-        state.best.cpu(), "soft", trial, state.accuracy, majority, len(labels), inputs.limit, lr, tuple(state.history)
-    )
+                _save(states, checkpoint, identity)
+    return [_prompt(own) for own in states]
 
 
 def losses(inputs: Inputs, config: TuneConfig, trial: int, lr: float, steps: int) -> list[float]:
     """The losses of a trial's first steps at one learning rate, held there."""
-    state = _begin(inputs, config, trial, lr)
-    return list(_run(state, inputs, config, trial, range(steps), lambda step: lr))
+    state = _begin(Job(inputs, trial, lr), config)
+    return [loss for [loss] in _run([state], config, range(steps), lambda own, step: lr)]
 
 
-def _begin(inputs: Inputs, config: TuneConfig, trial: int, lr: float) -> _State:
-    prompt = initial(inputs.backbone, config, trial).to(inputs.backbone.device).requires_grad_()
-    optimizer = torch.optim.Adam([prompt], lr=lr, betas=(0.9, 0.98), eps=1e-6)
-    return _State(prompt, prompt.detach().clone(), optimizer)
+def _named(jobs: Sequence[Job]) -> str:
+    numbers = sorted({job.trial + 1 for job in jobs})
+    return f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {numbers[0]} to {numbers[-1]}"
 
 
-def _total(inputs: Inputs, config: TuneConfig) -> int:
-    whole = config.epochs * ceil(len(inputs.tokens("train")) / config.batch)
-    return whole if config.steps is None else min(whole, config.steps)
+def _begin(job: Job, config: TuneConfig) -> _State:
+    backbone = job.inputs.backbone
+    prompt = initial(backbone, config, job.trial).to(backbone.device).requires_grad_()
+    optimizer = torch.optim.Adam([prompt], lr=job.lr, betas=(0.9, 0.98), eps=1e-6)
+    total = config.epochs * ceil(len(job.inputs.tokens("train")) / config.batch)
+    if config.steps is not None:
+        total = min(total, config.steps)
+    return _State(job, total, prompt, prompt.detach().clone(), optimizer)
 
 
-def _steps(
-    state: _State, inputs: Inputs, config: TuneConfig, trial: int, lr: float, until: int, advance: Callable[..., None]
-) -> float:
-    total = _total(inputs, config)
-    rising = max(1, round(config.warmup * total))
+def _prompt(own: _State) -> Prompt:
+    inputs, job = own.job.inputs, own.job
+    labels = inputs.labels("dev")
+    majority = float(np.bincount(labels).max() / len(labels))
+    return Prompt(
+        own.best.cpu(), "soft", job.trial, own.accuracy, majority, len(labels), inputs.limit, job.lr,
+        tuple(own.history),
+    )  # fmt: skip
 
-    def rate(step: int) -> float:
-        return lr * min((step + 1) / rising, (total - step) / max(1, total - rising))
 
-    seen: list[float] = []
-    with closing(_run(state, inputs, config, trial, range(state.step, until), rate)) as running:
-        for loss in running:
-            if not isfinite(loss):
-                break
-            seen.append(loss)
+def _steps(states: Sequence[_State], config: TuneConfig, advance: Callable[..., None]) -> None:
+    """The steps to the next evaluation or the end of any of `states`, which all stand at the same step."""
+
+    def rate(own: _State, step: int) -> float:
+        rising = max(1, round(config.warmup * own.total))
+        return own.job.lr * min((step + 1) / rising, (own.total - step) / max(1, own.total - rising))
+
+    start = states[0].step
+    until = min(start - start % config.evaluate_every + config.evaluate_every, *(own.total for own in states))
+    with closing(_run(states, config, range(start, until), rate)) as running:
+        for losses in running:
+            for own, loss in zip(states, losses, strict=True):
+                if not isfinite(loss):
+                    raise _lost(own)
+                own.losses.append(loss)
+                own.step += 1
             advance(1)
-    if len(seen) < until - state.step or not bool(state.prompt.isfinite().all()):
-        raise SkillNeuronsError(
-            f"tuning needs finite numbers; trial {trial + 1} lost them at step {state.step + len(seen)}, with a "
-            f"learning rate of {lr:g}. Try a smaller --lr or --lr auto, or --dtype float32."
-        )
-    state.step = until
-    return float(np.mean(seen))
+    for own in states:
+        if not bool(own.prompt.isfinite().all()):
+            raise _lost(own)
+
+
+def _lost(own: _State) -> SkillNeuronsError:
+    return SkillNeuronsError(
+        f"tuning needs finite numbers; trial {own.job.trial + 1} lost them at step {own.step}, with a learning rate of "
+        f"{own.job.lr:g}. Try a smaller --lr or --lr auto, or --dtype float32."
+    )
 
 
 def _run(
-    state: _State, inputs: Inputs, config: TuneConfig, trial: int, steps: range, rate: Callable[[int], float]
-) -> Generator[float]:
-    """Take the steps, dropout on; yields each one's loss."""
-    model: Any = inputs.backbone.model
-    device = inputs.backbone.device
+    states: Sequence[_State], config: TuneConfig, steps: range, rate: Callable[[_State, int], float]
+) -> Generator[list[float]]:
+    """Take the steps, dropout on; yields each one's losses."""
+    model: Any = states[0].job.inputs.backbone.model
     with torch.random.fork_rng():
-        torch.manual_seed(seed_of(config.seed, trial, 1, steps.start))
+        torch.manual_seed(seed_of(config.seed, *(own.job.trial for own in states), 1, steps.start))
         model.train()
         try:
             for step in steps:
-                chosen = _chosen(len(inputs.tokens("train")), config, trial, step)
-                labels = torch.from_numpy(inputs.labels("train")[chosen]).to(device)
-                batch = inputs.batch("train", chosen, state.prompt)
-                if config.objective == "words":
-                    loss = cross_entropy(inputs.word_logits(batch).float(), labels)
-                else:
-                    tokens = torch.tensor([word.token for word in inputs.words], device=device)
-                    loss = cross_entropy(inputs.backbone.answer(batch).float(), tokens[labels])
-                state.optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_([state.prompt], config.clip)
-                state.optimizer.param_groups[0]["lr"] = rate(step)
-                state.optimizer.step()
-                yield loss.item()
+                for own in states:
+                    own.optimizer.zero_grad()
+                losses = _gradients(states, config, [_chosen(own, config, step) for own in states])
+                for own in states:
+                    torch.nn.utils.clip_grad_norm_([own.prompt], config.clip)
+                    own.optimizer.param_groups[0]["lr"] = rate(own, step)
+                    own.optimizer.step()
+                yield losses
         finally:
             model.eval()
 
 
-def _chosen(samples: int, config: TuneConfig, trial: int, step: int) -> Int[np.ndarray, " batch"]:
+def _gradients(states: Sequence[_State], config: TuneConfig, chosen: Sequence[_Samples]) -> list[float]:
+    """Add to each prompt's gradient that of its mean loss over its samples; the losses."""
+    device = states[0].prompt.device
+    losses = torch.zeros(len(states), device=device)
+    for part in _parts(states, config, chosen):
+        rows = [states[one].job.inputs.rows("train", some) for one, some in part]
+        ids = [row for own, _ in rows for row in own]
+        types = [row for _, own in rows for row in own or ()] or None
+        prompts = torch.cat([states[one].prompt.expand(len(some), -1, -1) for one, some in part])
+        backbone = states[0].job.inputs.backbone
+        answers = backbone.answer(backbone.place(prompts, ids, types)).float().split([len(some) for _, some in part])
+        shares = torch.stack(
+            [
+                _loss(states[one].job.inputs, config, logits, some) / len(chosen[one])
+                for (one, some), logits in zip(part, answers, strict=True)
+            ]
+        )
+        shares.sum().backward()
+        losses[[one for one, _ in part]] += shares.detach()
+    return losses.tolist()
+
+
+def _parts(
+    states: Sequence[_State], config: TuneConfig, chosen: Sequence[_Samples]
+) -> Iterator[list[tuple[int, _Samples]]]:
+    """A step's samples in parts of like length; of each part, the numbers of its prompts with their samples."""
+    owners = np.repeat(np.arange(len(states)), [len(some) for some in chosen])
+    samples = np.concatenate(chosen)
+    lengths = [own.job.inputs.tokens("train").lengths[some] for own, some in zip(states, chosen, strict=True)]
+    most = most_tokens(states[0].prompt.device, gradients=True)
+    for part in alike(np.concatenate(lengths) + config.positions + 1, most):
+        yield [(int(one), samples[part[owners[part] == one]]) for one in np.unique(owners[part])]
+
+
+def _loss(
+    inputs: Inputs, config: TuneConfig, logits: Float[Tensor, "sample vocabulary"], samples: Int[np.ndarray, " sample"]
+) -> Float[Tensor, ""]:
+    """The sum of the samples' cross-entropies at the answer token."""
+    words = torch.tensor([word.token for word in inputs.words], device=logits.device)
+    labels = torch.from_numpy(inputs.labels("train")[samples]).to(logits.device)
+    if config.objective == "words":
+        return cross_entropy(logits[:, words], labels, reduction="sum")
+    return cross_entropy(logits, words[labels], reduction="sum")
+
+
+def _chosen(own: _State, config: TuneConfig, step: int) -> Int[np.ndarray, " batch"]:
     """The samples of a step: each epoch is an order of its own."""
+    samples = len(own.job.inputs.tokens("train"))
     epoch, place = divmod(step, ceil(samples / config.batch))
-    return _order(samples, seed_of(config.seed, trial, 2, epoch))[place * config.batch : (place + 1) * config.batch]
+    if own.epoch != epoch:
+        own.epoch, own.order = (
+            epoch,
+            np.random.default_rng(seed_of(config.seed, own.job.trial, 2, epoch)).permutation(samples),
+        )
+    return own.order[place * config.batch : (place + 1) * config.batch]
 
 
-@lru_cache(maxsize=1)
-def _order(samples: int, seed: int) -> Int[np.ndarray, " sample"]:
-    return np.random.default_rng(seed).permutation(samples)
-
-
-def _keep(state: _State, point: Evaluated) -> None:
-    state.history.append(point)
-    if point.accuracy >= state.accuracy:
-        state.accuracy, state.stale, state.best = point.accuracy, 0, state.prompt.detach().clone()
+def _keep(own: _State, accuracy: float) -> Evaluated:
+    point = Evaluated(own.step, float(np.mean(own.losses)), accuracy)
+    own.history.append(point)
+    own.losses = []
+    if accuracy >= own.accuracy:
+        own.accuracy, own.stale, own.best = accuracy, 0, own.prompt.detach().clone()
     else:
-        state.stale += 1
+        own.stale += 1
+    return point
 
 
-def _save(state: _State, checkpoint: Path, identity: str) -> None:
-    adam = state.optimizer.state[state.prompt]
-    tensors: dict[str, Float[Tensor, "position embedding"]] = {
-        "prompt": state.prompt.detach(), "best": state.best, "mean": adam["exp_avg"], "square": adam["exp_avg_sq"],
-    }  # fmt: skip
+_PARTS = ("prompt", "best", "mean", "square")  # of a state's tensors: the latter two are Adam's
+
+
+def _save(states: Sequence[_State], checkpoint: Path, identity: str) -> None:
+    tensors: dict[str, Float[Tensor, "position embedding"]] = {}
+    for number, own in enumerate(states):
+        adam = own.optimizer.state[own.prompt]
+        values = (own.prompt.detach(), own.best, adam["exp_avg"], adam["exp_avg_sq"])
+        tensors |= {f"{part}.{number}": value for part, value in zip(_PARTS, values, strict=True)}
     about = {
-        "identity": identity, "step": state.step, "accuracy": state.accuracy, "stale": state.stale,
-        "history": [asdict(point) for point in state.history],
+        "identity": identity,
+        "prompts": [
+            {
+                "step": own.step, "accuracy": own.accuracy, "stale": own.stale, "losses": own.losses,
+                "history": [asdict(point) for point in own.history],
+            }
+            for own in states
+        ],
     }  # fmt: skip
     with replacing(checkpoint) as temporary:
         try:
@@ -180,20 +264,23 @@ def _save(state: _State, checkpoint: Path, identity: str) -> None:
             raise unwritable(checkpoint, error) from error
 
 
-def _resume(state: _State, checkpoint: Path, identity: str) -> None:
+def _resume(states: Sequence[_State], checkpoint: Path, identity: str) -> None:
     try:
-        with safe_open(checkpoint, "pt", device=str(state.prompt.device)) as file:
+        with safe_open(checkpoint, "pt", device=str(states[0].prompt.device)) as file:
             about = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in ("prompt", "best", "mean", "square")}
+            if about["identity"] != identity or len(about["prompts"]) != len(states):
+                return
+            kept = [[file.get_tensor(f"{part}.{number}") for part in _PARTS] for number in range(len(states))]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return  # none there, or nothing that this program wrote whole: begin anew
-    if about["identity"] != identity or tensors["prompt"].shape != state.prompt.shape:
+    if any(own.prompt.shape != prompt.shape for own, (prompt, *_) in zip(states, kept, strict=True)):
         return
-    with torch.no_grad():
-        state.prompt.copy_(tensors["prompt"])
-    state.best = tensors["best"]
-    state.optimizer.state[state.prompt] = {
-        "step": torch.tensor(float(about["step"])), "exp_avg": tensors["mean"], "exp_avg_sq": tensors["square"]
-    }  # fmt: skip
-    state.step, state.accuracy, state.stale = about["step"], about["accuracy"], about["stale"]
-    state.history = [Evaluated(**point) for point in about["history"]]
+    for own, there, (prompt, best, mean, square) in zip(states, about["prompts"], kept, strict=True):
+        with torch.no_grad():
+            own.prompt.copy_(prompt)
+        own.best = best
+        own.optimizer.state[own.prompt] = {
+            "step": torch.tensor(float(there["step"])), "exp_avg": mean, "exp_avg_sq": square
+        }  # fmt: skip
+        own.step, own.accuracy, own.stale, own.losses = (there[key] for key in ("step", "accuracy", "stale", "losses"))
+        own.history = [Evaluated(**point) for point in there["history"]]

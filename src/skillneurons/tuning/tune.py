@@ -7,6 +7,7 @@ prompts = tune(model, task, prompt="random")            # untuned
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from .config import TuneConfig
 from .evaluate import evaluate_inputs
 from .inputs import Inputs
 from .prompt import Prompt, embed_words, hard_prompts, initial
-from .train import losses, train
+from .train import Job, losses, train
 
 RATES = (0.015, 0.05, 0.15, 0.5)
 """Learning rates tried, as shares of the embeddings' scale: Adam moves an entry by about its rate in a step."""
@@ -39,9 +40,8 @@ def tune(
     config = config or TuneConfig.preset(preset, **options)
     task = limited(task, config)
     prompts: list[Prompt] = []
-    for trial in range(trials(task, config)):
-        lr = prompts[0].lr if prompts else None
-        prompts.append(tune_trial(model, task, config, trial, lr))
+    for group in groups(task, config):
+        prompts += tune_group(model, task, config, group, prompts[0].lr if prompts else None)
     return prompts
 
 
@@ -55,30 +55,37 @@ def trials(task: Task, config: TuneConfig) -> int:
     return min(config.trials, len(hard_prompts(task))) if config.prompt == "hard" else config.trials
 
 
-def tune_trial(
+def groups(task: Task, config: TuneConfig) -> list[range]:
+    """The trials that are tuned together, in one pass each."""
+    count = trials(task, config)
+    return [range(first, min(first + config.together, count)) for first in range(0, count, config.together)]
+
+
+def tune_group(
     model: Backbone,
     task: Task,
     config: TuneConfig,
-    trial: int,
+    group: Sequence[int],
     lr: float | None = None,
     checkpoint: Path | None = None,
     identity: str = "",
-) -> Prompt:
-    """One trial's prompt; `task` is already limited, `lr` is a rate that an earlier trial found."""
+) -> list[Prompt]:
+    """The prompts of some trials; `task` is already limited, `lr` is a rate that an earlier trial found."""
     if config.prompt == "hard":
-        text = hard_prompts(task)[trial]
-        return _untuned(model, task, config, trial, embed_words(model, text), text)
+        texts = hard_prompts(task)
+        return [_untuned(model, task, config, one, embed_words(model, texts[one]), texts[one]) for one in group]
     if config.prompt == "random":
-        return _untuned(model, task, config, trial, initial(model, config, trial))
+        return [_untuned(model, task, config, one, initial(model, config, one)) for one in group]
     inputs = Inputs(model, task, config.positions, config.input_limit)
     if config.lr != "auto":
         lr = config.lr
     elif lr is None:
         lr = choose_rate(inputs, config)
-    prompt = train(inputs, config, trial, lr, checkpoint, identity)
-    if not prompt.worth_ranking:
-        say(_doubt(prompt), style="yellow")
-    return prompt
+    prompts = train([Job(inputs, trial, lr) for trial in group], config, checkpoint, identity)
+    for prompt in prompts:
+        if not prompt.worth_ranking:
+            say(_doubt(prompt), style="yellow")
+    return prompts
 
 
 def choose_rate(inputs: Inputs, config: TuneConfig) -> float:
