@@ -55,7 +55,7 @@ def test_the_prompts_gradient_is_the_same(name: str) -> None:
         assert soft.grad is not None
         gradients.append(soft.grad)
     assert gradients[0].abs().max() > 1e-6
-    assert torch.allclose(*gradients, rtol=1e-9, atol=1e-14)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["opt", "t5", "bart"])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from math import ceil, isfinite
 from pathlib import Path
@@ -30,6 +30,7 @@ from torch.nn.functional import cross_entropy
 
 from ..errors import SkillNeuronsError
 from ..files import replacing, unwritable
+from ..models.dropout import Dropout
 from ..progress import progress
 from .config import TuneConfig
 from .evaluate import evaluate_inputs
@@ -150,9 +151,11 @@ def _run(
     states: Sequence[_State], config: TuneConfig, steps: range, rate: Callable[[_State, int], float]
 ) -> Generator[list[float]]:
     """Take the steps, dropout on; yields each one's losses."""
-    model: Any = states[0].job.inputs.backbone.model
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_of(config.seed, *(own.job.trial for own in states), 1, steps.start))
+    backbone = states[0].job.inputs.backbone
+    model: Any = backbone.model
+    seed = seed_of(config.seed, *(own.job.trial for own in states), 1, steps.start)
+    with torch.random.fork_rng(), Dropout(seed) if backbone.device.type == "cpu" else nullcontext():
+        torch.manual_seed(seed)
         model.train()
         try:
             for step in steps:
