@@ -98,10 +98,8 @@ def prepared(folder: Path) -> tuple[Any, Any, Any, Any]:
 
 def times(folder: Path, permutations: list[int]) -> list[Any]:
     """Median seconds of the plain pass; then, for each number of permutations, of the pass and of what follows."""
-    import torch
-
     from skillneurons.finding.nulls.permuted import count, permuted
-    from skillneurons.finding.score import subtask_sides
+    from skillneurons.finding.sides import subtask_sides
     from skillneurons.finding.statistics import Counts
     from skillneurons.finding.sweep import sweep
     from skillneurons.tuning.inputs import Inputs
@@ -111,12 +109,8 @@ def times(folder: Path, permutations: list[int]) -> list[Any]:
     labels, sides = inputs.labels("dev"), subtask_sides(task)
     together = max(64, *(len(chosen) for chosen in inputs.by_length("dev")))
 
-    class Plain(Counts):
-        def begin(self, batch: Any, samples: Any) -> None:
-            super().begin(batch, torch.from_numpy(labels[samples]))
-
     def plain() -> None:
-        counts = Plain([scores.baseline(layer) for layer in range(LAYERS)], torch.from_numpy(sides))
+        counts = Counts([scores.baseline(layer) for layer in range(LAYERS)], labels, sides)
         sweep(inputs, "dev", prompt.embedding, [counts], "dev")
 
     plainly: list[float] = []

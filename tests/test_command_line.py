@@ -184,7 +184,8 @@ def test_more_permutations_than_memory_holds(words: list[str], whole: Path, tmp_
     out = shutil.copytree(whole, tmp_path / "run")
     done = run(*words, out, "--permutations", "500", "--memory", "0.0001")
     assert done.status == 2 and len(done.err.strip().splitlines()) == 1
-    assert re.search(r"500 permutations take .* GB .* At most \d+ would fit", done.err), done.err
+    told = r"500 permutations take .* for layer 0 alone, and 100 kB are allowed\. At most \d+ would fit"
+    assert re.search(told, done.err), done.err
     assert contents(out) == contents(whole)
 
 

@@ -21,11 +21,12 @@ import skillneurons as sn
 from skillneurons.finding.nulls import nulls as making
 from skillneurons.finding.nulls.config import NullConfig
 from skillneurons.finding.nulls.least import least_p, too_small
-from skillneurons.finding.nulls.nulls import by_neuron, nulls, redrawn
+from skillneurons.finding.nulls.nulls import nulls, redrawn
 from skillneurons.finding.nulls.permutation import EDGES
 from skillneurons.finding.nulls.result import Nulls
 from skillneurons.finding.nulls.surface import length_rule
 from skillneurons.finding.nulls.verdict import Against, NullName, verdict
+from skillneurons.finding.ranked import ranked
 from skillneurons.models.sites import find_sites
 from skillneurons.tuning.inputs import Inputs
 
@@ -213,7 +214,7 @@ def test_what_is_shown_is_what_was_found(form: Form) -> None:
         assert rows["p_value"].notna().tolist() == [True, False, False] == rows["low"].isna().tolist()
         of_all = {(row["layer"], row["neuron"]): row["predictivity"] for row in frame.to_dict("records")
                   if row["subtask"] == own.name}  # fmt: skip
-        assert by_neuron(skill)[index].tolist() == [of_all[pair] for pair in sorted(of_all)]
+        assert ranked(skill).predictivity[index].tolist() == [of_all[pair] for pair in sorted(of_all)]
     text = [" ".join(line) for line in found.lines()]
     assert f"p {table['p_value'][0]:.2g}, {table['above'][0]} neurons above" in text[0]
     assert f"{100 * table['advantage'][1]:+.1f} points on test" in text[1]

@@ -244,7 +244,7 @@ def test_memory_that_cannot_do_is_refused_before_any_work(
 ) -> None:
     backbone, skill, _ = three
     monkeypatch.setattr(type(backbone.model), "forward", lambda *_, **__: pytest.fail("the model ran"))
-    least = {"auroc": "0.00096 MB", "probe": "0.011 MB"}[order]
+    least = {"auroc": "960 B", "probe": "10.6 kB"}[order]
     with pytest.raises(sn.SkillNeuronsError, match=rf"{least}; the memory may be .*Raise memory, or leave {order} out"):
         peers(backbone, skill, orders=[order], memory=9e-7)
 
@@ -255,8 +255,8 @@ def test_the_bytes_and_passes_are_said(
     backbone, skill, _ = three
     peers(backbone, skill, orders=["auroc", "probe"], memory=5e-5)
     said = capsys.readouterr().err
-    assert "auroc holds 0.042 MB of activations, 2 passes over dev a trial" in said
-    assert "probes hold 0.021 MB, 1 pass over train a trial (at most 0.05 MB at once)" in said
+    assert "auroc holds 42.2 kB of activations, 2 passes over dev a trial" in said
+    assert "probes hold 21.1 kB, 1 pass over train a trial (at most 50 kB at once)" in said
 
 
 def test_nothing_stays_hooked_after_an_error(
@@ -278,7 +278,7 @@ def test_nothing_stays_hooked_after_an_error(
 def test_another_model_is_refused(three: tuple[Backbone, sn.SkillNeurons, Peers]) -> None:
     _, skill, _ = three
     model, tokenizer = tiny("bert", seed=1)
-    with pytest.raises(sn.SkillNeuronsError, match=r"model that the finding was made in.* other weights.*Load it"):
+    with pytest.raises(sn.SkillNeuronsError, match=r"read with the model it was found in: .* in float64"):
         peers(sn.load_model(model, tokenizer=tokenizer), skill)
 
 

@@ -20,12 +20,14 @@ from skillneurons.finding.nulls import permutation, permuted
 from skillneurons.finding.nulls.permutation import EDGES, Shuffled, shuffled, shuffled_bytes
 from skillneurons.finding.nulls.permuted import PermutedCounts
 from skillneurons.finding.ranking import reduce_trial
-from skillneurons.finding.score import TrialScores, accuracies, subtask_sides
+from skillneurons.finding.score import TrialScores, accuracies
+from skillneurons.finding.sides import subtask_sides
 from skillneurons.finding.significance import over_trials
 from skillneurons.finding.statistics import Counts
 from skillneurons.models import Batch
 from skillneurons.tuning.inputs import Inputs
 from skillneurons.tuning.prompt import Prompt
+from skillneurons.units import in_bytes
 
 from .families import tiny
 from .makings import Form, make
@@ -59,11 +61,11 @@ def plainly(
     model: sn.Backbone, inputs: Inputs, prompt: Prompt, baselines: Sequence[Tensor], side: np.ndarray
 ) -> Counts:
     """The plain scorer over dev, for one subtask: `side` [sample] is 0, 1, or 2 for a sample of neither side."""
-    counts = Counts(baselines, torch.tensor([[[1, 0, 0], [0, 1, 0]]]))
+    counts = Counts(baselines, side, np.array([[[1, 0, 0], [0, 1, 0]]]))
     with model.observe(counts):
         for chosen in inputs.by_length("dev"):
             batch = inputs.batch("dev", chosen, prompt.embedding)
-            counts.begin(batch, torch.from_numpy(side[chosen]))
+            counts.begin(batch, chosen)
             model.read(batch)
     return counts
 
@@ -161,10 +163,10 @@ def test_the_bytes_that_are_told_are_those_that_are_taken(form: Form) -> None:
 
 def test_more_permutations_than_fit_are_refused_with_how_many_would() -> None:
     model, task, prompts, scores = scored("bert", "single")
-    told = shuffled_bytes(model.widths[:1], POSITIONS, 1000, 1, len(task.dev)) / 1e9
+    told = in_bytes(shuffled_bytes(model.widths[:1], POSITIONS, 1000, 1, len(task.dev)))
     with pytest.raises(
         sn.SkillNeuronsError,
-        match=rf"1000 permutations take {told:.3g} GB for layer 0 alone, and 0.002 GB are allowed. At most \d+ would",
+        match=rf"1000 permutations take {told} for layer 0 alone, and 2 MB are allowed. At most \d+ would",
     ) as raised:
         shuffled(model, task, prompts, scores, permutations=1000, memory=0.002)
     most = int(str(raised.value).partition("At most ")[2].split()[0])
@@ -176,8 +178,8 @@ def test_more_permutations_than_fit_are_refused_with_how_many_would() -> None:
 def test_what_is_needed_is_said_beforehand(capsys: pytest.CaptureFixture[str]) -> None:
     model, task, prompts, scores = scored("bert", "single")
     shuffled(model, task, prompts[:1], scores[:1], permutations=19)
-    told = shuffled_bytes(model.widths, POSITIONS, 19, 1, len(task.dev)) / 1e6
-    assert f"19 permutations take {told:.1f} MB in 1 pass over dev for 1 trial" in capsys.readouterr().err
+    told = in_bytes(shuffled_bytes(model.widths, POSITIONS, 19, 1, len(task.dev)))
+    assert f"19 permutations take {told} in 1 pass over dev for 1 trial" in capsys.readouterr().err
 
 
 def test_scores_of_other_samples_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,9 +253,9 @@ def test_without_any_skill_p_values_hold_their_level(form: Form, monkeypatch: py
         monkeypatch.setattr(Inputs, "tokens", lambda *_, labels=labels: replace(tokens, labels=labels))
         best = []
         for own, batches in zip(scores, recorded, strict=True):
-            counts = Counts([own.baseline(layer) for layer in range(model.layers)], torch.from_numpy(sides))
+            counts = Counts([own.baseline(layer) for layer in range(model.layers)], labels, sides)
             for batch, samples, layers in batches:
-                counts.begin(batch, torch.from_numpy(labels[samples]))
+                counts.begin(batch, samples)
                 for layer, activations in enumerate(layers):
                     counts(layer, activations)
             fired = {f"fired.{layer}": own_fired for layer, own_fired in enumerate(counts.fired)}

@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 import skillneurons as sn
 from skillneurons.finding.peers.passes import trial_peers
 from skillneurons.finding.peers.probe import SIZE, Averages, Told, fit, layer_groups
-from skillneurons.finding.score import subtask_sides
-from skillneurons.finding.sweep import class_weights, sweep
+from skillneurons.finding.sides import class_weights, subtask_sides
+from skillneurons.finding.sweep import sweep
 from skillneurons.tuning.inputs import Inputs
 from skillneurons.tuning.prompt import Prompt
 

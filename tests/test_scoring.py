@@ -145,35 +145,37 @@ def test_nothing_of_a_sample_outlives_its_batch(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_neuron_far_more_active_than_the_others_spoils_no_sum() -> None:
     draw = torch.Generator().manual_seed(0)
-    means = Means([16], positions=3, classes=2, device=torch.device("cpu"))
+    labels = np.random.default_rng(0).integers(0, 2, 4000)
+    means = Means([16], 3, labels, classes=2, device=torch.device("cpu"))
     total, tokens, count, size = torch.zeros(3, 16).double(), torch.zeros(16).double(), 0, 0.0
-    for _ in range(20):
+    for samples in np.arange(4000).reshape(20, 200):
         activations = torch.rand(200, 12, 16, generator=draw)
         activations[:, :, 0] += 30
         inputs = torch.rand(200, 12, generator=draw) < 0.6
         inputs[:, :4] = False
         batch = Batch(torch.empty(200, 12, 1), torch.ones(200, 12, dtype=torch.long), inputs, slice(1, 4), 0, {})
-        means.begin(batch, torch.randint(2, (200,), generator=draw))
+        means.begin(batch, samples)
         means(0, activations)
         total += activations[:, 1:4].double().sum(0)
         tokens += activations[inputs].double().sum(0)
         count, size = count + int(inputs.sum()), size + float(activations.mean()) / 20
-    weights = torch.full((1, 2), 1 / 4000)
+    weights = np.full((1, 2), 1 / 4000)
     assert (means.baseline(0, weights)[0] - total / 4000).abs().max() < 1e-6 * size
     assert (means.mean(0, answer=True)[:3] - total / 4000).abs().max() < 1e-6 * size
     assert (means.mean(0, answer=True)[4] - tokens / count).abs().max() < 1e-6 * size
 
 
 def test_half_precision_is_widened_before_it_is_summed() -> None:
-    means = Means([1], positions=1, classes=1, device=torch.device("cpu"))
+    samples, labels = np.arange(256), np.zeros(256, np.int64)
+    means = Means([1], 1, labels, classes=1, device=torch.device("cpu"))
     values = torch.tensor([256.0] + [1.0] * 255, dtype=torch.bfloat16)  # bfloat16 cannot tell 257 from 256
     there, none = torch.ones(256, 1, dtype=torch.long), torch.zeros(256, 1, dtype=torch.bool)
     batch = Batch(torch.empty(256, 1, 1), there, none, slice(0, 1), 0, {})
-    means.begin(batch, torch.zeros(256, dtype=torch.long))
+    means.begin(batch, samples)
     means(0, values[:, None, None])
     assert float(means.mean(0, answer=True)[0, 0]) == 511 / 256
-    counts = Counts([torch.full((1, 1, 1), 1.0009765625)], torch.tensor([[[0], [1]]]))
-    counts.begin(batch, torch.zeros(256, dtype=torch.long))
+    counts = Counts([torch.full((1, 1, 1), 1.0009765625)], labels, np.array([[[0], [1]]]))
+    counts.begin(batch, samples)
     counts(0, torch.tensor([1.0, 1.0078125], dtype=torch.bfloat16).repeat(128)[:, None, None])
     assert counts.fired[0].flatten().tolist() == [0, 128]
 

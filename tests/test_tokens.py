@@ -220,7 +220,7 @@ def test_a_damaged_folder_is_made_again(name: str, harm: str, cache: Path) -> No
 
 def test_a_stopped_writer_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split, tokenizer = split_of(), vocabulary.bert()
-    encode, calls = module._encode, iter(range(99))
+    encode, calls = module.encode, iter(range(99))
 
     def stopping(*args: Any) -> Any:
         if next(calls) == 1:
@@ -228,7 +228,7 @@ def test_a_stopped_writer_leaves_nothing(cache: Path, monkeypatch: pytest.Monkey
         return encode(*args)
 
     monkeypatch.setattr(module, "_BATCH", 10)
-    monkeypatch.setattr(module, "_encode", stopping)
+    monkeypatch.setattr(module, "encode", stopping)
     with pytest.raises(KeyboardInterrupt):
         tokenize(split, split.text, tokenizer)
     assert list(cache.iterdir()) == []

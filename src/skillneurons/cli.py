@@ -28,6 +28,7 @@ from .errors import SkillNeuronsError
 from .finding.nulls.config import NullConfig
 from .progress import quiet, say
 from .tuning.config import PRESETS, TuneConfig
+from .units import in_bytes
 
 if TYPE_CHECKING:
     from .finding.skill import SkillNeurons
@@ -198,8 +199,8 @@ class Inspect:
             "neurons": f"{model.neurons} in {model.layers} layers",
             "longest sequence": f"{longest} (prompt and input together)",
             "embedding": f"{model.embedding_size} wide, entries of {model.embedding_scale:.3g} (root mean square)",
-            "weights": _bytes(weights),
-            "scoring": f"{_bytes(kept)} of statistics with {self.positions} positions, {self.labels} labels, "
+            "weights": in_bytes(weights),
+            "scoring": f"{in_bytes(kept)} of statistics with {self.positions} positions, {self.labels} labels, "
             f"{self.subtasks} subtask{'s' if self.subtasks > 1 else ''}, whatever the number of samples",
         }
         for name, fact in facts.items():
@@ -208,7 +209,7 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Demo:
-    """Find the skill neurons of the embedded miniature on three of its tasks: offline, about two minutes."""
+    """Find the skill neurons of the embedded miniature on three of its tasks: offline, about three minutes."""
 
     out: Path = Path("runs/demo")
     """Folder of the runs; an earlier demo there is replaced."""
@@ -335,11 +336,3 @@ def _console() -> Console:
 
 def _sizes(sizes: Mapping[Literal["train", "dev", "test"], int]) -> str:
     return ", ".join(f"{count} {split}" for split, count in sizes.items())
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"

@@ -216,11 +216,16 @@ def shared(one: Int[np.ndarray, " neuron"], other: Int[np.ndarray, " neuron"], t
     return len(set(one[:top].tolist()) & set(other[:top].tolist())) / top
 
 
+def compared(neurons: int, fraction: float = 0.01) -> int:
+    """How many neurons are the top of a ranking: a fraction of all, at least 10."""
+    return min(neurons, max(10, round(fraction * neurons)))
+
+
 def _agreement(
     of: Literal["trials", "runs"], rankings: Mapping[str, Mapping[str, Ranking]], fraction: float
 ) -> Agreement:
     neurons = len(next(iter(next(iter(rankings.values())).values()))[0])
-    top = min(neurons, max(10, round(fraction * neurons)))
+    top = compared(neurons, fraction)
     pairs = [
         Pair(
             ranking, one, other, shared(own[one][1], own[other][1], top),

@@ -25,7 +25,8 @@ from ..progress import progress
 from ..tasks import Task
 from ..tuning.inputs import Inputs, SplitName
 from ..tuning.prompt import Prompt
-from .score import TrialScores, subtask_sides
+from .score import TrialScores
+from .sides import subtask_sides
 
 SHOWN = 10  # neurons of each subtask that are measured on test
 RESAMPLES = 2000
@@ -185,7 +186,7 @@ def _neurons(
     """A record for each spot: its test accuracy, with an interval."""
     records = []
     for index, spot in enumerate(spots):
-        groups = by_side(right[:, index], spot.subtask, labels, task)
+        accuracy, low, high = worth(right[:, index], spot.subtask, labels, task, seed)
         ranked = 1 + sum(other.subtask == spot.subtask for other in spots[:index])
         records.append(
             {
@@ -194,19 +195,22 @@ def _neurons(
                 "neuron": spot.neuron,
                 "rank": ranked,
                 "predictivity": spot.predictivity,
-                "test_accuracy": float(np.mean([own.mean() for own in groups])),
-                **interval(groups, seed),
+                "test_accuracy": accuracy,
+                "low": low,
+                "high": high,
             }
         )
     return records
 
 
-def by_side(
-    values: Float[np.ndarray, " sample"], subtask: int, labels: Int[np.ndarray, " sample"], task: Task
-) -> list[Float[np.ndarray, " _"]]:
-    """The values of a subtask's own samples, in the groups that weigh the same: its two sides, or all of them."""
+def worth(
+    values: Float[np.ndarray, " sample"], subtask: int, labels: Int[np.ndarray, " sample"], task: Task, seed: int
+) -> tuple[float, float, float]:
+    """The mean over a subtask's own samples and its 95 % interval; both sides of a multi-class task weigh the same."""
     members = [values[subtask_sides(task)[subtask, side][labels] == 1] for side in (0, 1)]
-    return [np.concatenate(members)] if task.binary else members
+    groups = [np.concatenate(members)] if task.binary else members
+    bounds = interval(groups, seed)
+    return float(np.mean([own.mean() for own in groups])), bounds["low"], bounds["high"]
 
 
 def interval(groups: Sequence[Float[np.ndarray, " _"]], seed: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ publish(skill)        # RUN/figures/*.svg, *.png, and RUN/report.html
 from __future__ import annotations
 
 import html
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,8 +67,5 @@ def publish(skill: SkillNeurons) -> Path:
 
 
 def _figure(path: Path) -> str:
-    name = path.stem
-    kind = next(known for known in sorted(_CAPTIONS, key=len, reverse=True) if name.startswith(known))
-    subtask = name.removeprefix(kind).lstrip("-0123456789")
-    caption = html.escape(f"{_CAPTIONS[kind]}{f' ({subtask})' if subtask else ''}")
-    return f'<figure><figcaption>{caption}</figcaption><img src="{FIGURES}/{name}.svg" alt="{caption}"></figure>'
+    caption = _CAPTIONS[re.split(r"-\d+-", path.stem, maxsplit=1)[0]]  # a subtask, which the picture names, comes after
+    return f'<figure><figcaption>{caption}</figcaption><img src="{FIGURES}/{path.name}" alt="{caption}"></figure>'

@@ -3,9 +3,8 @@
     scores = score(model, task, prompts)
     scores[0].accuracy(layer=5)        # [subtask, position, neuron], Eq. 4
 
-All subtasks are served by the same two passes, from per-class sums and per-side counts. Native binary tasks count
-every sample once (Eq. 3 and 4 as they stand); a subtask of a multi-class task weighs both of its sides equally, and
-the labels inside a side by their count.
+All subtasks are served by the same two passes, from per-class sums and per-side counts (`sides` says what a sample
+weighs in them).
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import SkillNeuronsError
 from ..models import Backbone
-from ..progress import progress
 from ..tasks import Task
 from ..tuning.config import TuneConfig
-from ..tuning.inputs import Inputs, SplitName
+from ..tuning.inputs import Inputs
 from ..tuning.prompt import Prompt
 from ..tuning.tune import limited
+from .sides import class_weights, side_counts, subtask_sides
 from .statistics import Counts, Means
+from .sweep import sweep
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,65 +95,24 @@ def score_trial(inputs: Inputs, prompt: Prompt, of: str = "") -> TrialScores:
     """One trial's scores: a pass over train for the sums, one over dev for the counts."""
     model, task = inputs.backbone, inputs.task
     embedding = prompt.embedding.to(model.device)
-    sides = subtask_sides(task)
-    in_train, totals = side_counts(task, "train"), side_counts(task, "dev")
-    weights = np.einsum("skc,sk->sc", sides, 0.5 / in_train) if not task.binary else np.full(
-        (1, len(task.labels)), 1.0 / in_train.sum()
-    )  # fmt: skip
+    weights, totals = class_weights(task, "train"), side_counts(task, "dev")
     label = f"trial {prompt.trial + 1}{of}: scoring"
 
-    means = Means(model.widths, prompt.positions, len(task.labels), model.device)
-    _sweep(inputs, "train", embedding, means, f"{label} train")
+    means = Means(model.widths, prompt.positions, inputs.labels("train"), len(task.labels), model.device)
+    sweep(inputs, "train", embedding, [means], f"{label} train")
     answer = model.kind != "encoder-decoder"
     tensors: dict[str, Tensor] = {}
     baselines = []
     for layer in range(model.layers):
         tensors[f"mean.{layer}"] = means.mean(layer, answer).float().cpu()
-        baselines.append(means.baseline(layer, torch.from_numpy(weights)).float())
+        baselines.append(means.baseline(layer, weights).float())
         tensors[f"baseline.{layer}"] = baselines[-1].cpu()
     del means
 
-    counts = Counts(baselines, torch.from_numpy(sides))
-    _sweep(inputs, "dev", embedding, counts, f"{label} dev")
+    counts = Counts(baselines, inputs.labels("dev"), subtask_sides(task))
+    sweep(inputs, "dev", embedding, [counts], f"{label} dev")
     for layer in range(model.layers):
         fired = counts.fired[layer].cpu()
         tensors[f"fired.{layer}"] = fired
         tensors[f"accuracy.{layer}"] = torch.from_numpy(accuracies(fired.numpy(), totals, not task.binary)).float()
     return TrialScores(tensors, totals, not task.binary, model.layers)
-
-
-def subtask_sides(task: Task) -> Int[np.ndarray, "subtask 2 class"]:
-    """1 where a label belongs to the negative (0) or positive (1) side of a subtask."""
-    members = [
-        [[int(label in side) for label in task.labels] for side in (sub.negative, sub.positive)]
-        for sub in task.subtasks
-    ]
-    return np.array(members, dtype=np.int64)
-
-
-def side_counts(task: Task, split: SplitName) -> Int[np.ndarray, "subtask 2"]:
-    """Samples of a split on the negative and on the positive side of each subtask.
-
-    Raises `SkillNeuronsError` where a side has none.
-    """
-    labels = getattr(task, split).labels
-    counts = np.einsum("skc,c->sk", subtask_sides(task), np.bincount(labels, minlength=len(task.labels)))
-    for subtask, (negative, positive) in zip(task.subtasks, counts, strict=True):
-        if not (negative and positive):
-            side = subtask.negative if not negative else subtask.positive
-            raise SkillNeuronsError(
-                f"both sides of a subtask need samples; {split} of {task.name} has none labelled {' or '.join(side)} "
-                f"(subtask {subtask.name}). Raise --{split}-limit, or give more data."
-            )
-    return counts
-
-
-def _sweep(inputs: Inputs, split: SplitName, prompt: Tensor, statistic: Means | Counts, label: str) -> None:
-    model = inputs.backbone
-    labels = inputs.labels(split)
-    with progress(label, len(labels), "samples") as advance, model.observe(statistic):
-        for chosen in inputs.by_length(split):
-            batch = inputs.batch(split, chosen, prompt)
-            statistic.begin(batch, torch.from_numpy(labels[chosen]))
-            model.read(batch)
-            advance(len(chosen))

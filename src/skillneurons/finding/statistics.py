@@ -1,27 +1,43 @@
 """What is kept while a split runs through the model: sums, then counts; never a sample's activations.
 
-    means = Means(widths, positions, classes=2)        # over train: Eq. 3
-    counts = Counts(baselines, sides)                  # over dev: Eq. 4
+    means = Means(widths, positions, labels, classes=2, device=device)     # Eq. 3
+    sweep(inputs, "train", embedding, [means], "trial 1")
+    counts = Counts(baselines, labels, sides)                              # Eq. 4
+    sweep(inputs, "dev", embedding, [counts], "trial 1")
 
-Both are called by the model's hooks, layer by layer, after `begin` has told them of the batch. Sums are float64 and
-right to 1e-6 of the mean absolute activation: products in float32 run over a few samples, or one sample's tokens, at
-a time, for a neuron may be a hundred times as active as the others. They are kept on the model's first device, or in
-main memory where that device has no float64; activations of layers that are elsewhere come to them.
+`labels` are those of the split that is swept, by sample. What is kept stands on the model's first device, or in main
+memory where that device has no float64; activations of layers that are elsewhere come to it.
+
+Sums are float64 and right to 1e-6 of the mean absolute activation, though a neuron may be a hundred times as active as
+the others. Float64 is slow on a CPU: there float32 adds up a few samples, or one sample's tokens, before float64 takes
+over; of half-precision activations, whose 8 or 11 bits leave room in the 24 of float32, many samples.
+
+Counts are exact. Comparisons that give bools are slow on a CPU, and so is summing them: integers are compared instead.
+The bits of a floating-point number, read as an integer, grow with the number where it is positive, and fall with it
+where it is negative. So where the baseline is negative, all bits but the sign's are flipped, of baseline and activation
+alike, and the integers compare as the numbers do. A baseline takes the activations' precision, rounded down: what is
+above the one is above the other. Infinite activations are fine, NaN is not.
+
+Both are fastest where samples of a label follow one another in a batch, as `sweep` has them, for they are one slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ..models import Batch
 
-TOGETHER = 8
-"""Samples summed in float32 before float64 takes over."""
+FEW, MANY = 4, 64
+"""Samples summed in float32 before float64 takes over: of float32 activations, and of half-precision ones."""
+CELLS = 2**14
+"""As many positions x neurons are worked on at a time on a CPU: what is made of them stays in its cache."""
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def scoring_bytes(widths: Sequence[int], positions: int, classes: int, subtasks: int) -> int:
@@ -31,38 +47,44 @@ def scoring_bytes(widths: Sequence[int], positions: int, classes: int, subtasks:
     baselines = neurons * subtasks * positions * 4
     counted = neurons * subtasks * positions * (2 * 4 + 4)  # fired on two sides, then the accuracy
     means = neurons * (positions + 2) * 4
-    return max(sums + baselines + means, means + baselines + counted)
+    return max(sums + baselines + means, means + 2 * baselines + counted)  # baselines: then also as integers
 
 
 class Means:
     """Sums of activations over a split, per class and position, and over answer and input tokens."""
 
-    def __init__(self, widths: Sequence[int], positions: int, classes: int, device: torch.device) -> None:
+    def __init__(
+        self, widths: Sequence[int], positions: int, labels: Int[np.ndarray, " sample"], classes: int,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.labels = labels
         self.device = device = torch.device("cpu") if device.type == "mps" else device
         self.sums = [torch.zeros(classes, positions, width, dtype=torch.float64, device=device) for width in widths]
         self.rest = [torch.zeros(2, width, dtype=torch.float64, device=device) for width in widths]
-        self.samples = torch.zeros(classes, dtype=torch.float64, device=device)
+        self.samples = np.zeros(classes)
         self.tokens = 0.0
 
-    def begin(self, batch: Batch, labels: Int[Tensor, " sample"]) -> None:
-        """Tell of the batch whose activations come next; `labels` are indices of classes."""
+    def begin(self, batch: Batch, samples: Int[np.ndarray, " sample"]) -> None:
+        """Tell of the batch whose activations come next; `samples` are indices into the labels."""
         self._batch = batch
-        self._classes = one_hot(labels, len(self.samples)).T.float().to(self.device)
+        self._classes = list(_runs(self.labels[samples]))
         self._inputs = batch.inputs[:, None].float().to(self.device)
-        self.samples += self._classes.sum(1)
+        self.samples += np.bincount(self.labels[samples], minlength=len(self.samples))
         self.tokens += float(batch.inputs.sum())
 
     def __call__(self, layer: int, activations: Float[Tensor, "sample token neuron"]) -> None:
         """Add one layer's activations of the batch."""
-        activations = at_least_float32(activations).to(self.device)
-        sums = self.sums[layer]
-        classes = self._classes.to(activations.dtype)
-        for start in range(0, len(activations), TOGETHER):
-            some = slice(start, start + TOGETHER)
-            sums += (classes[:, some] @ activations[some, self._batch.prompt].flatten(1)).view(sums.shape)
+        activations, prompt = activations.to(self.device), self._batch.prompt
+        sums, rest = self.sums[layer].flatten(1), self.rest[layer]
+        for own, values in zip(_blocks(sums), _blocks(activations[:, prompt].flatten(1)), strict=True):
+            for label, some in self._classes:
+                for part in _partial(values[some]):
+                    own[label].add_(part)
         if self._batch.answer is not None:
-            self.rest[layer][0] += activations[:, self._batch.answer].sum(0, dtype=torch.float64)
-        self.rest[layer][1] += (self._inputs.to(activations.dtype) @ activations).double().sum((0, 1))
+            rest[0] += activations[:, self._batch.answer].double().sum(0)
+        for tokens in (slice(0, prompt.start), slice(prompt.stop, None)):
+            others = at_least_float32(activations[:, tokens])
+            rest[1] += (self._inputs[:, :, tokens].to(others.dtype) @ others).double().sum((0, 1))
 
     def mean(self, layer: int, answer: bool) -> Float[Tensor, "row neuron"]:
         """Unweighted means: a row a position, the answer token (NaN where there is none), the input tokens."""
@@ -72,38 +94,88 @@ class Means:
         rows[1] /= max(self.tokens, 1.0)
         return torch.cat([self.sums[layer].sum(0) / count, rows])
 
-    def baseline(self, layer: int, weights: Float[Tensor, "subtask class"]) -> Float[Tensor, "subtask position neuron"]:
+    def baseline(
+        self, layer: int, weights: Float[np.ndarray, "subtask class"]
+    ) -> Float[Tensor, "subtask position neuron"]:
         """Eq. 3 for every subtask: the sums of the classes, each times its weight."""
-        return torch.einsum("sc,cpn->spn", weights.to(self.sums[layer]), self.sums[layer])
+        return torch.einsum("sc,cpn->spn", torch.from_numpy(weights).to(self.sums[layer]), self.sums[layer])
 
 
 class Counts:
     """How many samples of a subtask's negative and positive side are above the baseline."""
 
     def __init__(
-        self, baselines: Sequence[Float[Tensor, "subtask position neuron"]], sides: Int[Tensor, "subtask 2 class"]
+        self,
+        baselines: Sequence[Float[Tensor, "subtask position neuron"]],
+        labels: Int[np.ndarray, " sample"],
+        sides: Int[np.ndarray, "subtask 2 class"],
     ) -> None:
         self.baselines = baselines
+        self.labels = labels
+        self.side = np.where(sides.any(1), sides[:, 1], -1)  # [subtask, class]; -1: neither
         self.device = baselines[0].device
-        self.sides = sides.float()
         self.fired = [
             torch.zeros(base.shape[0], 2, *base.shape[1:], dtype=torch.int32, device=base.device) for base in baselines
         ]
+        self._limits: dict[int, Tensor] = {}
 
-    def begin(self, batch: Batch, labels: Int[Tensor, " sample"]) -> None:
-        """Tell of the batch whose activations come next; `labels` are indices of classes."""
+    def begin(self, batch: Batch, samples: Int[np.ndarray, " sample"]) -> None:
+        """Tell of the batch whose activations come next; `samples` are indices into the labels."""
         self._prompt = batch.prompt
-        self._members = self.sides[:, :, labels].to(self.device)  # subtask, side, sample
+        sides = self.side[:, self.labels[samples]]
+        self._sides = [[(side, some) for side, some in _runs(own) if side >= 0] for own in sides]
 
     def __call__(self, layer: int, activations: Float[Tensor, "sample token neuron"]) -> None:
         """Count one layer's activations of the batch, strictly greater than the baseline (Eq. 4)."""
-        prompt = at_least_float32(activations[:, self._prompt]).to(self.device)
-        fired = self.fired[layer]
-        for subtask, baseline in enumerate(self.baselines[layer]):
-            above = (prompt > baseline).flatten(1).float()
-            fired[subtask] += (self._members[subtask] @ above).view(fired[subtask].shape).int()
+        prompt = activations[:, self._prompt].to(self.device).flatten(1)
+        if layer not in self._limits:  # the first time that the activations' precision is known
+            self._limits[layer] = as_integers(self.baselines[layer], prompt.dtype)
+        limits, fired = self._limits[layer].flatten(1), self.fired[layer].flatten(2)
+        prompt = prompt.view(limits.dtype)
+        for values, *block in zip(_blocks(prompt), _blocks(limits), _blocks(fired), strict=True):
+            for limit, own, runs in zip(*block, self._sides, strict=True):
+                for side, some in runs:
+                    own[side].add_(_above(values[some], limit))
 
 
 def at_least_float32(activations: Tensor) -> Tensor:
     """The activations, widened where the model runs in half precision."""
     return activations.to(torch.promote_types(activations.dtype, torch.float32))
+
+
+def as_integers(baseline: Float[Tensor, "*cell"], dtype: torch.dtype) -> Int[Tensor, "*cell"]:
+    """The largest numbers of a floating-point `dtype` that are not above `baseline`, as integers of the same order."""
+    near = (baseline + 0.0).to(dtype)  # no negative zero, which as an integer is less than zero
+    bits = near.view(_INTEGERS[dtype.itemsize])
+    return (bits ^ _flips(bits)) - (near > baseline).to(bits.dtype)
+
+
+def _above(values: Int[Tensor, "sample cell"], limit: Int[Tensor, " cell"]) -> Int[Tensor, " cell"]:
+    """How many samples are above the limit; `values` are the bits of floating-point numbers."""
+    return (values ^ _flips(limit)).gt_(limit).sum(0, dtype=values.dtype)
+
+
+def _flips(limit: Int[Tensor, "*cell"]) -> Int[Tensor, "*cell"]:
+    """All bits but the sign's where the limit is negative, otherwise none."""
+    width = torch.iinfo(limit.dtype)
+    return (limit >> (width.bits - 1)) & width.max
+
+
+def _partial(values: Float[Tensor, "sample cell"]) -> list[Float[Tensor, " cell"]]:
+    """Sums of the samples that may be added up before float64 takes over."""
+    if values.device.type != "cpu":
+        return [values.sum(0, dtype=torch.float64)]
+    wide = torch.promote_types(values.dtype, torch.float32)
+    return [some.sum(0, dtype=wide) for some in values.split(FEW if values.dtype == torch.float32 else MANY)]
+
+
+def _blocks(cells: Tensor) -> tuple[Tensor, ...]:
+    """What a CPU works on at a time, of the last axis; elsewhere all of it."""
+    return cells.split(CELLS if cells.device.type == "cpu" else cells.shape[-1], -1)
+
+
+def _runs(values: Int[np.ndarray, " sample"]) -> Iterator[tuple[int, slice]]:
+    """Equal values that follow one another: the value, and which samples have it."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    for start, stop in pairwise(edges):
+        yield int(values[start]), slice(start, stop)

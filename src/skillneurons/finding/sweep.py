@@ -1,9 +1,10 @@
 """One pass of a split through the model, shared by all that want something of it.
 
-    sums, features = Pooling(Means(...), labels), Averages(...)
+    sums, features = Means(...), Averages(...)
     sweep(inputs, "train", embedding, [sums, features], "trial 1/5: train")
 
-A statistic is told of each batch, then called with every layer's activations, as the model's hooks give them.
+A statistic is told of each batch, then called with every layer's activations, as the model's hooks give them. Batches
+are of like length; inside a batch, the samples of a label follow one another.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from torch import Tensor
 
 from ..models import Batch
 from ..progress import progress
-from ..tasks import Task
 from ..tuning.inputs import Inputs, SplitName
-from .score import side_counts, subtask_sides
 
 
 @runtime_checkable
@@ -43,28 +42,17 @@ def sweep(
     label: str,
 ) -> None:
     """Run a split beside a prompt's embedding, on the model's device; neither head nor decoder runs."""
-    model = inputs.backbone
+    model, labels = inputs.backbone, inputs.labels(split)
 
     def watch(layer: int, activations: Tensor) -> None:
         for statistic in statistics:
             statistic(layer, activations)
 
-    with progress(label, len(inputs.labels(split)), "samples") as advance, model.observe(watch):
-        for samples in inputs.by_length(split):
+    with progress(label, len(labels), "samples") as advance, model.observe(watch):
+        for chosen in inputs.by_length(split):
+            samples = chosen[np.argsort(labels[chosen], kind="stable")]
             batch = inputs.batch(split, samples, embedding)
             for statistic in statistics:
                 statistic.begin(batch, samples)
             model.read(batch)
             advance(len(samples))
-
-
-def class_weights(task: Task, split: SplitName) -> Float[np.ndarray, "subtask class"]:
-    """What a sample of each label weighs in a subtask's mean over a split; the weights of all samples add up to 1.
-
-    A binary task's samples weigh the same; otherwise both sides of a subtask do, and the samples inside a side.
-    Raises `SkillNeuronsError` where a side has no samples.
-    """
-    totals = side_counts(task, split)
-    if task.binary:
-        return np.full((1, 2), 1 / totals.sum())
-    return np.einsum("skc,sk->sc", subtask_sides(task), 0.5 / totals)

@@ -15,8 +15,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import SkillNeuronsError
 from ..files import digest
-from .edits import Edit
+from .edits import TOKENS, Edit, PlacedEdit
 from .neurons import NeuronSet
 from .placement import Batch, Kind, place
 from .shortcuts import narrowed, stopped
@@ -54,6 +54,7 @@ class Backbone:
     name: str
     random: bool = False
     entrances: tuple[str, ...] = ()
+    _batches: list[Batch] = field(default_factory=list, init=False, repr=False)  # of the passes under way
 
     @property
     def layers(self) -> int:
@@ -167,7 +168,7 @@ class Backbone:
     def read(self, batch: Batch) -> None:
         """Run the ranked layers for whoever observes them; nothing after the last layer's neurons."""
         last, calls = self._last
-        with stopped(last, calls):
+        with self._pass(batch), stopped(last, calls):
             self.stack(**self._given(batch))
 
     def answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
@@ -180,7 +181,8 @@ class Backbone:
             first = [self.model.get_submodule(path) for path in self.entrances]
             with narrowed(first, calls, batch.answer):
                 return self._answer(batch)
-        return self._answer(batch)
+        with self._pass(batch):
+            return self._answer(batch)
 
     def _answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
         given = self._given(batch)
@@ -209,30 +211,46 @@ class Backbone:
         """
         return attached([self.model, self.stack], self.sites, watch)
 
-    def edit(self, chosen: NeuronSet, edit: Edit) -> contextlib.AbstractContextManager[None]:
-        """Change the chosen neurons on all tokens while the block runs; nothing survives it, however it ends.
+    def edit(
+        self, chosen: NeuronSet, edit: Edit | PlacedEdit, tokens: str = "all"
+    ) -> contextlib.AbstractContextManager[None]:
+        """Change the chosen neurons while the block runs; nothing survives it, however it ends.
 
-        Edits may be nested: the inner one gets what the outer one made. Raises `SkillNeuronsError` where the set was
-        made for a model of other widths, and, in the pass, where the edit's result has another shape.
+        `tokens`: all, or those of the prompt, the answer or the input alone. Edits may be nested: the inner one gets
+        what the outer one made. Raises `SkillNeuronsError` where the set was made for a model of other widths, for
+        tokens that this kind of model does not have, and, in the pass, where the edit's result has another shape.
         """
         if chosen.widths != self.widths:
             raise SkillNeuronsError(
                 f"a neuron set belongs to the model it was chosen in: it has layers of {list(chosen.widths)} neurons, "
                 f"{self.name} has {list(self.widths)}. Choose neurons from a run of this model."
             )
+        if tokens not in TOKENS or (tokens == "answer" and self.kind == "encoder-decoder"):
+            raise SkillNeuronsError(
+                f"tokens are one of {', '.join(TOKENS)} (an encoder has no answer token); given: "
+                f"{tokens!r} for {self.name}."
+            )
         indices = {layer: torch.as_tensor(own, device=self.device) for layer, own in chosen.by_layer().items()}
+
+        def edited(layer: int, before: Tensor, own: Tensor) -> Tensor:
+            if isinstance(edit, PlacedEdit):
+                return edit.at(layer, before, own, self._running().rows().to(own.device))
+            return edit(layer, before)
 
         def change(layer: int, activations: Tensor) -> Tensor | None:
             if layer not in indices:
                 return None
             own = indices[layer].to(activations.device)
             before = activations[:, :, own]
-            after = edit(layer, before)
+            after = edited(layer, before, own)
             if after.shape != before.shape:
                 raise SkillNeuronsError(
                     f"an edit returns the activations of the chosen neurons, {list(before.shape)} as it was given them "
                     f"([batch, token, chosen]); {edit!r} returned {list(after.shape)}. Mend that edit."
                 )
+            if tokens != "all":
+                among = self._running().among(tokens)[:, :, None].to(own.device)
+                after = torch.where(among, after.to(before.dtype), before)
             return activations.index_copy(2, own, after.to(activations.dtype))
 
         return self.observe(change)
@@ -240,6 +258,23 @@ class Backbone:
     def __repr__(self) -> str:
         weights = "random weights, " if self.random else ""
         return f"Backbone({self.name}: {self.kind}, {weights}{self.layers} layers, {self.neurons} neurons)"
+
+    @contextlib.contextmanager
+    def _pass(self, batch: Batch) -> Iterator[None]:
+        self._batches.append(batch)
+        try:
+            yield
+        finally:
+            self._batches.pop()
+
+    def _running(self) -> Batch:
+        """The batch of the pass that is under way."""
+        if not self._batches:
+            raise SkillNeuronsError(
+                "where a token stands is known in model.read and model.answer alone; a neuron was edited by its token "
+                "while the model itself was called. Call one of them."
+            )
+        return self._batches[-1]
 
     @cached_property
     def _last(self) -> tuple[nn.Module, int]:

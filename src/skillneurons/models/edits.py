@@ -1,21 +1,45 @@
 """What is done to chosen neurons while the model runs.
 
-    with model.edit(chosen, Zero()):
+    with model.edit(chosen, Noise(0.1)):
         evaluate(model, task, prompt)
+    with model.edit(chosen, Baseline(means), tokens="prompt"):
+        ...
 
 An edit is any callable `(layer, activations) -> activations` on the chosen neurons' activations alone, of shape
-[batch, token, chosen]; it returns a new tensor of the same shape.
+[batch, token, chosen]; it returns a new tensor of the same shape. One that must know which neurons and tokens these
+are is a `PlacedEdit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..errors import SkillNeuronsError
+
 Edit = Callable[[int, Float[Tensor, "batch token chosen"]], Float[Tensor, "batch token chosen"]]
+TOKENS = ("all", "prompt", "answer", "input")
+"""The tokens on which neurons may be edited."""
+
+
+@runtime_checkable
+class PlacedEdit(Protocol):
+    """An edit that differs from neuron to neuron, or from token to token."""
+
+    def at(
+        self,
+        layer: int,
+        activations: Float[Tensor, "batch token chosen"],
+        neurons: Int[Tensor, " chosen"],
+        rows: Int[Tensor, "batch token"],
+    ) -> Float[Tensor, "batch token chosen"]:
+        """The activations as edited; `rows` as `Batch.rows` tells them."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +64,67 @@ class Zero:
     ) -> Float[Tensor, "batch token chosen"]:
         """Zeros of the activations' shape."""
         return activations.new_zeros(activations.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Add Gaussian noise of mean 0 and standard deviation `std` (paper, section 4.2: 0.1).
+
+    `per`: `sample`, one draw for each sample and neuron, shared by all its tokens (as the authors' code does), or
+    `token`, one for each token. `relative`: a layer's spreads [neuron], one tensor a layer, of which `std` is then a
+    multiple. The numbers come from `seed` in the order of the passes; the same edit used again goes on with new ones.
+    """
+
+    std: float = 0.1
+    per: str = "sample"
+    relative: Sequence[Float[Tensor, " neuron"]] | None = None
+    seed: int = 0
+    _draw: torch.Generator = field(default_factory=lambda: torch.Generator(), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no standard deviation."""
+        if not (isfinite(self.std) and self.std >= 0):
+            raise SkillNeuronsError(f"noise has a finite standard deviation of at least 0; given: {self.std}.")
+        if self.per not in ("sample", "token"):
+            raise SkillNeuronsError(f"noise is drawn per 'sample' or per 'token'; given: {self.per!r}.")
+        self._draw.manual_seed(self.seed)
+
+    def at(
+        self,
+        layer: int,
+        activations: Float[Tensor, "batch token chosen"],
+        neurons: Int[Tensor, " chosen"],
+        rows: Int[Tensor, "batch token"],
+    ) -> Float[Tensor, "batch token chosen"]:
+        """The activations and the noise."""
+        batch, tokens, chosen = activations.shape
+        # drawn where every device draws the same
+        noise = torch.randn(batch, tokens if self.per == "token" else 1, chosen, generator=self._draw)
+        scale = self.std if self.relative is None else self.std * self.relative[layer].cpu()[neurons.cpu()]
+        return activations + (noise * scale).to(activations)
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Put the chosen activations at their means over a split (section 5 of the design, "Pruning").
+
+    `means`: of each layer [position + 2, neuron], as `TrialScores.mean` has them: a row for every position of the
+    prompt, one for the answer token, one for input tokens. `one`: the mean over the prompt's positions for every
+    token, as the authors' code does, in place of each token's own row.
+    """
+
+    means: Sequence[Float[Tensor, "row neuron"]]
+    one: bool = False
+
+    def at(
+        self,
+        layer: int,
+        activations: Float[Tensor, "batch token chosen"],
+        neurons: Int[Tensor, " chosen"],
+        rows: Int[Tensor, "batch token"],
+    ) -> Float[Tensor, "batch token chosen"]:
+        """The means in the activations' place."""
+        means = self.means[layer].to(activations.device)[:, neurons]
+        if self.one:
+            return means[:-2].mean(0).to(activations).expand(activations.shape).clone()
+        return means[rows].to(activations.dtype)

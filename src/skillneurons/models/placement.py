@@ -42,6 +42,26 @@ class Batch:
     def __len__(self) -> int:
         return self.embeddings.shape[0]
 
+    def rows(self) -> Int[Tensor, "batch token"]:
+        """Which row of a trial's means each token has: its position in the prompt, then answer token, input tokens.
+
+        Padding counts as input. In causal models the answer token is the last of the prompt.
+        """
+        positions = self.prompt.stop - self.prompt.start
+        rows = torch.full_like(self.attention, positions + 1)
+        if self.answer is not None:
+            rows[:, self.answer] = positions
+        rows[:, self.prompt] = torch.arange(positions, device=rows.device)
+        return rows
+
+    def among(self, tokens: str) -> Bool[Tensor, "batch token"]:
+        """True at the prompt, the answer or the input; in causal models the answer token is of the prompt as well."""
+        if tokens == "input":
+            return self.inputs
+        chosen = torch.zeros_like(self.inputs)
+        chosen[:, self.prompt if tokens == "prompt" else self.answer] = True
+        return chosen
+
 
 def place(
     kind: Kind,

@@ -2,6 +2,7 @@
 
     tokens = tokenize(task.train, task.text, tokenizer, limit=384)
     tokens.row(0), tokens.lengths, tokens.labels, tokens.cut
+    encode(tokenizer, [["a dull film"]], limit=384)         # of a text that is in no split
 
 Ids of all samples stand one after the other (`ids`), with `offsets` saying where each begins; special tokens are the
 tokenizer's own. Memory does not grow with the number of samples, neither here nor for who reads. The files lie in
@@ -97,7 +98,7 @@ def tokenize(split: Split, text: Sequence[str], tokenizer: PreTrainedTokenizerBa
     tokens = _open(folder)
     if tokens is None:
         try:
-            _make(folder, split, text, tokenizer, limit, paired)
+            _make(folder, split, text, tokenizer, limit)
         except OSError as error:
             raise SkillNeuronsError(
                 f"the tokenised texts cannot be kept in {folder.parent}: {error.strerror or error}. "
@@ -110,6 +111,28 @@ def tokenize(split: Split, text: Sequence[str], tokenizer: PreTrainedTokenizerBa
             "or set SKILLNEURONS_CACHE to a folder on a sound disk."
         )
     return tokens
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], limit: int | None = None
+) -> tuple[dict[str, list[list[int]]], int]:
+    """Texts, or of two columns pairs, as the tokenizer's `input_ids` and, where it has them, `token_type_ids`.
+
+    Shortened to `limit` and paired as `tokenize` says; the number of those that were shortened comes with them.
+    """
+    if len(columns) == 2 and not separates(tokenizer):
+        columns = [[f"{first}\n{second}" for first, second in zip(*columns, strict=True)]]
+    options = {"return_attention_mask": False, "verbose": False}
+    encoded = dict(tokenizer(*columns, **options))
+    long = [i for i, sample in enumerate(encoded["input_ids"]) if limit is not None and len(sample) > limit]
+    if long:
+        chosen = [[column[i] for i in long] for column in columns]
+        with _from_the_right(tokenizer):
+            cut = tokenizer(*chosen, truncation="longest_first", max_length=limit, **options)
+        for name, values in cut.items():
+            for i, sample in zip(long, values, strict=True):
+                encoded[name][i] = sample
+    return encoded, len(long)
 
 
 def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -146,12 +169,7 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 
 def _make(
-    folder: Path,
-    split: Split,
-    text: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    limit: int | None,
-    paired: bool,
+    folder: Path, split: Split, text: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int | None
 ) -> None:
     """Write the files of `folder` to a temporary one beside it, which then takes its name."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +178,7 @@ def _make(
             shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write(temporary, split, text, tokenizer, limit, paired)
+        _write(temporary, split, text, tokenizer, limit)
         for _ in range(2):
             try:
                 temporary.rename(folder)
@@ -175,12 +193,7 @@ def _make(
 
 
 def _write(
-    folder: Path,
-    split: Split,
-    text: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    limit: int | None,
-    paired: bool,
+    folder: Path, split: Split, text: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int | None
 ) -> None:
     typed = "token_type_ids" in tokenizer.model_input_names
     cut = end = 0
@@ -193,9 +206,7 @@ def _write(
         offsets(np.zeros(1))
         for start in range(0, len(split), _BATCH):
             columns = [split.column(name, start, start + _BATCH).to_pylist() for name in text]
-            if len(text) == 2 and not paired:
-                columns = [[f"{first}\n{second}" for first, second in zip(*columns, strict=True)]]
-            encoded, shortened = _encode(tokenizer, columns, limit)
+            encoded, shortened = encode(tokenizer, columns, limit)
             cut += shortened
             lengths = [len(sample) for sample in encoded["input_ids"]]
             ids(np.fromiter(chain.from_iterable(encoded["input_ids"]), np.int32))
@@ -208,23 +219,6 @@ def _write(
             advance(len(lengths))
     meta = {"version": _VERSION, "samples": len(split), "tokens": end, "types": typed, "cut": cut, "limit": limit}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-
-
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], limit: int | None
-) -> tuple[dict[str, list[list[int]]], int]:
-    """The columns' ids (and types), and how many samples were longer than `limit` and so cut."""
-    options = {"return_attention_mask": False, "verbose": False}
-    encoded = dict(tokenizer(*columns, **options))
-    long = [i for i, sample in enumerate(encoded["input_ids"]) if limit is not None and len(sample) > limit]
-    if long:
-        chosen = [[column[i] for i in long] for column in columns]
-        with _from_the_right(tokenizer):
-            cut = tokenizer(*chosen, truncation="longest_first", max_length=limit, **options)
-        for name, values in cut.items():
-            for i, sample in zip(long, values, strict=True):
-                encoded[name][i] = sample
-    return encoded, len(long)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ from ...models import Backbone, load_model
 from ...progress import say
 from ...tuning.inputs import Inputs
 from ..find import find
-from ..measure import by_side, interval
+from ..measure import worth
+from ..ranked import ranked
 from ..standing import refuse_foreign
 from .config import NullConfig
 from .least import too_small
@@ -83,8 +84,14 @@ def nulls(model: Backbone, skill: SkillNeurons, *, config: NullConfig | None = N
         other = find(redrawn(model), skill.task, config=skill.config, out=out)
     rule = length_rule(Inputs.beside(model, skill.task, skill.prompts[0]))
 
-    predictivity = {"found": by_neuron(skill)} | ({} if other is None else {RANDOM: by_neuron(other)})
+    predictivity = {"found": ranked(skill).predictivity}
+    if other is not None:
+        predictivity[RANDOM] = ranked(other).predictivity
     rows: list[Against] = []
+
+    def advantage(right: Float[np.ndarray, " sample"], subtask: int) -> tuple[float, float, float]:
+        return worth(right, subtask, skill.tested.labels, skill.task, seed)
+
     for index, name in enumerate(about["subtasks"]):
         best, right = _top(skill, index)
         if null is not None:
@@ -93,9 +100,9 @@ def nulls(model: Backbone, skill: SkillNeurons, *, config: NullConfig | None = N
             rows.append(Against(name, "shuffled labels", threshold, best, null.p_value(name, best), above))
         if other is not None:
             its, its_right = _top(other, index)
-            more = _advantage(skill, index, right - its_right, seed)
+            more = advantage(right - its_right, index)
             rows.append(Against(name, "random-weight model", its, best, None, None, *more))
-        more = _advantage(skill, index, right - rule.right[index], seed)
+        more = advantage(right - rule.right[index], index)
         rows.append(Against(name, "input length", float(rule.predictivity[index]), best, None, None, *more))
     result = Nulls(about, tuple(rows), predictivity, null)
     if folder is not None:
@@ -117,28 +124,12 @@ def redrawn(model: Backbone) -> Backbone:
     return replace(drawn, name=model.name)
 
 
-def by_neuron(skill: SkillNeurons) -> Float[np.ndarray, "subtask neuron"]:
-    """The predictivity of every neuron (Eq. 6), the layers' neurons one after another."""
-    table = skill.table().sort_values(["layer", "neuron"])
-    parts = [table[table["subtask"] == own["name"]] for own in skill.about["subtasks"]]
-    return np.stack([own["predictivity"].to_numpy() for own in parts])
-
-
 def _top(skill: SkillNeurons, subtask: int) -> tuple[float, Float[np.ndarray, " sample"]]:
     """A subtask's top neuron: its predictivity, and how often, over the trials, it is right of each test sample."""
     name = skill.about["subtasks"][subtask]["name"]
     records = skill.results["top_neurons"]
     spot = next(place for place, own in enumerate(records) if own["subtask"] == name and own["rank"] == 1)
     return records[spot]["predictivity"], skill.tested.right(skill.task)[:, :, spot].mean(0)
-
-
-def _advantage(
-    skill: SkillNeurons, subtask: int, difference: Float[np.ndarray, " sample"], seed: int
-) -> tuple[float, float, float]:
-    """By how much the top neuron is right more often, from where to where over the samples."""
-    groups = by_side(difference, subtask, skill.tested.labels, skill.task)
-    bounds = interval(groups, seed)
-    return float(np.mean([own.mean() for own in groups])), bounds["low"], bounds["high"]
 
 
 def _pattern(model: Backbone) -> str | None:

@@ -30,7 +30,9 @@ from ...progress import say
 from ...tasks import Task
 from ...tuning.inputs import Inputs
 from ...tuning.prompt import Prompt
-from ..score import TrialScores, side_counts, subtask_sides
+from ...units import in_bytes
+from ..score import TrialScores
+from ..sides import side_counts, subtask_sides
 from .permuted import CELLS, COLUMNS, EXACT, count, permuted
 
 EDGES = np.linspace(0.5, 1.0, 101)
@@ -115,7 +117,7 @@ def shuffled(
     needed = max(cost([model.widths[layer] for layer in group], permutations=permutations) for group in groups)
     passes, trials = len(groups), len(prompts)
     say(
-        f"shuffled labels: {permutations} permutations take {needed / 1e6:.1f} MB in {passes} pass"
+        f"shuffled labels: {permutations} permutations take {in_bytes(needed)} in {passes} pass"
         f"{'es' if passes > 1 else ''} over dev for {'each of ' if trials > 1 else ''}{trials} trial"
         f"{'s' if trials > 1 else ''}"
     )
@@ -170,7 +172,7 @@ def _groups(widths: Sequence[int], cost: Callable[..., int], permutations: int, 
             fitting = bisect_right(fewer, limit, key=lambda number: cost([width], permutations=number))
             raise SkillNeuronsError(
                 f"the counters of shuffled labels must fit into the memory, a layer at least; {permutations} "
-                f"permutations take {needed / 1e9:.3g} GB for layer {layer} alone, and {memory:.3g} GB are allowed. At "
+                f"permutations take {in_bytes(needed)} for layer {layer} alone, and {in_bytes(limit)} are allowed. At "
                 f"most {fitting} would fit: lower --permutations, raise --memory, or find again with fewer --positions."
             )
     return groups

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ...tuning.inputs import Inputs
-from ..score import accuracies, side_counts, subtask_sides
+from ..score import accuracies
+from ..sides import side_counts, subtask_sides
 
 
 @dataclass(frozen=True, eq=False)

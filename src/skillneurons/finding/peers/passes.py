@@ -23,9 +23,11 @@ from ...models import Backbone
 from ...progress import progress, say
 from ...tuning.inputs import Inputs
 from ...tuning.prompt import Prompt
-from ..score import TrialScores, side_counts, subtask_sides
+from ...units import in_bytes
+from ..score import TrialScores
+from ..sides import class_weights, side_counts, subtask_sides
 from ..statistics import Counts, Means
-from ..sweep import Statistic, class_weights, sweep
+from ..sweep import Statistic, sweep
 from .attribution import attribute
 from .auroc import Buffer, fitting, portions
 from .difference import Differences
@@ -52,29 +54,29 @@ def announce(inputs: Inputs, orders: Sequence[str], memory: int) -> None:
 
     Raises `SkillNeuronsError` where the memory does not hold a neuron's activations (auroc) or a layer's (probe).
     """
-    model, limit, sizes = inputs.backbone, _bytes(memory), inputs.task.sizes
+    model, limit, sizes = inputs.backbone, in_bytes(memory), inputs.task.sizes
     lines = []
     if "auroc" in orders:
         size = _dtype(model).itemsize
         one = sizes["dev"] * inputs.positions * size
         if one > memory:
             raise SkillNeuronsError(
-                f"auroc needs a neuron's activations at all positions for all of dev at once, {_bytes(one)}; the "
+                f"auroc needs a neuron's activations at all positions for all of dev at once, {in_bytes(one)}; the "
                 f"memory may be {limit}. Raise memory, or leave auroc out of the orders."
             )
         parts = portions(model.widths, fitting(sizes["dev"], inputs.positions, size, memory))
         most = max(sum(own.stop - own.start for own in part) for part in parts) * one
-        lines.append(f"auroc holds {_bytes(most)} of activations, {_passes(parts)} over dev a trial")
+        lines.append(f"auroc holds {in_bytes(most)} of activations, {_passes(parts)} over dev a trial")
     if "probe" in orders:
         one = sizes["train"] * SIZE
         if one * max(model.widths) > memory:
             raise SkillNeuronsError(
-                f"a probe needs a layer's activations for all of train at once, {_bytes(one * max(model.widths))}; "
+                f"a probe needs a layer's activations for all of train at once, {in_bytes(one * max(model.widths))}; "
                 f"the memory may be {limit}. Raise memory, or leave probe out of the orders."
             )
         groups = layer_groups(model.widths, sizes["train"], memory)
         most = max(sum(model.widths[layer] for layer in group) for group in groups) * one
-        lines.append(f"probes hold {_bytes(most)}, {_passes(groups)} over train a trial")
+        lines.append(f"probes hold {in_bytes(most)}, {_passes(groups)} over train a trial")
     if lines:
         say(f"peers: {'; '.join(lines)} (at most {limit} at once)")
 
@@ -100,8 +102,8 @@ def _train(
     """The probes, and the sums of pooled activations."""
     model, task, labels = inputs.backbone, inputs.task, inputs.labels("train")
     pools = not POOLED.keys().isdisjoint(orders)
-    means = Means(model.widths, len(POOLS), len(task.labels), model.device) if pools else None
-    once: list[Statistic] = [] if means is None else [Pooling(means, labels)]
+    means = Means(model.widths, len(POOLS), labels, len(task.labels), model.device) if pools else None
+    once: list[Statistic] = [] if means is None else [Pooling(means)]
     groups = layer_groups(model.widths, len(labels), memory) if "probe" in orders else [[] for _ in once]
     sides, weights = subtask_sides(task), class_weights(task, "train")
     probes: list[Probe] = []
@@ -130,10 +132,10 @@ def _dev(
         differences = Differences(scores, inputs.positions, labels, len(task.labels), model.device)
         once.append(differences)
     if means is not None:
-        weights = torch.from_numpy(class_weights(task, "train"))
+        weights = class_weights(task, "train")
         baselines = [means.baseline(layer, weights).float() for layer in layers]
-        counts = Counts(baselines, torch.from_numpy(sides))
-        once.append(Pooling(counts, labels))
+        counts = Counts(baselines, labels, sides)
+        once.append(Pooling(counts))
     found: Scores = {}
     if "auroc" in orders:
         areas = []
@@ -159,10 +161,6 @@ def _dev(
 def _dtype(model: Backbone) -> torch.dtype:
     """What auroc holds activations in."""
     return torch.promote_types(model.model.dtype, torch.float32)
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.2g} MB"
 
 
 def _passes(groups: Sized) -> str:

@@ -28,14 +28,16 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from ...config import Config
-from ...errors import SkillNeuronsError
 from ...models import Backbone
 from ...tuning.inputs import Inputs
-from ..agreement import rank_correlation, shared
+from ..agreement import compared, rank_correlation, shared
+from ..measure import worth
+from ..ranked import Ranked, ranked
 from ..skill import SkillNeurons
+from ..standing import refuse_foreign
 from .passes import Scores, TrialPeers, announce, trial_peers
 from .result import FORMAT, OURS, Peers, by_score
-from .tried import Choice, Ranked, ranked, tried, worth
+from .tried import Choice, tried
 
 Order = Literal["auroc", "mean_difference", "gradient", "probe", "pooled_mean", "pooled_maximum"]
 ORDERS: tuple[Order, ...] = ("auroc", "mean_difference", "gradient", "probe", "pooled_mean", "pooled_maximum")
@@ -58,11 +60,7 @@ def peers(model: Backbone, skill: SkillNeurons, *, config: PeerConfig | None = N
     needs at once.
     """
     config = config or PeerConfig.make(**options)
-    if model.fingerprint != skill.about["fingerprints"]["model"]:
-        raise SkillNeuronsError(
-            f"peers are asked of the model that the finding was made in, {skill.about['model']}; {model.name} has "
-            "other weights, another tokenizer or another dtype. Load it as it was then."
-        )
+    refuse_foreign(model, skill)
     orders = [order for order in ORDERS if order in config.orders]
     memory, task, trials = int(config.memory * 1e9), skill.task, len(skill.prompts)
     inputs = [Inputs.beside(model, task, prompt) for prompt in skill.prompts]
@@ -94,7 +92,7 @@ def _rows(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The records of both tables: a subtask's orders, and its layers where there are probes."""
     task, seed, neurons = skill.task, skill.config.seed, sum(skill.widths)
-    top = min(max(10, round(neurons / 100)), neurons)
+    top = compared(neurons)
     layer_of = np.repeat(np.arange(len(skill.widths)), skill.widths)
     ends = np.cumsum(skill.widths)
 

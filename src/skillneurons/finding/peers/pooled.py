@@ -1,6 +1,6 @@
 """Activations pooled over the input's tokens, in place of those at the prompt's (paper, section 4.1, Figures 3 and 9).
 
-    means = Pooling(Means(widths, len(POOLS), classes, device), labels)     # over train, in a sweep
+    means = Pooling(Means(widths, len(POOLS), labels, classes, device))     # over train, in a sweep
     scores = pooled_scores(counts, totals, weighted)                        # after a sweep of dev
     pooled = scores.accuracy(layer)                                         # [subtask, pool, neuron], Eq. 4
 
@@ -39,16 +39,15 @@ def pool(
 class Pooling:
     """Gives `statistic`, which knows of prompt positions alone, the pooled activations as two positions."""
 
-    def __init__(self, statistic: Means | Counts, labels: Int[np.ndarray, " sample"]) -> None:
+    def __init__(self, statistic: Means | Counts) -> None:
         self.statistic = statistic
-        self.labels = torch.tensor(labels)
 
     def begin(self, batch: Batch, samples: Int[np.ndarray, " sample"]) -> None:
-        """Tell of the batch; `samples` are indices into the labels of the split."""
+        """Tell of the batch, and which samples it holds."""
         self._inputs = batch.inputs
         there = torch.ones(len(samples), len(POOLS), dtype=torch.long)
         two = Batch(there[:, :, None].float(), there, ~there.bool(), slice(0, len(POOLS)), None, {})
-        self.statistic.begin(two, self.labels[samples])
+        self.statistic.begin(two, samples)
 
     def __call__(self, layer: int, activations: Float[Tensor, "sample token neuron"]) -> None:
         """Pool one layer's activations of the batch and pass them on."""

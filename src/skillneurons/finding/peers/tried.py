@@ -1,8 +1,7 @@
 """What chosen neurons and the layers' probes are worth on test, in one pass a trial.
 
-    own = ranked(skill)                                           # how predictivity ranks and reads every neuron
-    right, probed = tried(inputs, skill, own, choices, found)     # correctness by sample, averaged over trials
-    worth(right[:, 0], choices[0].subtask, labels, task, seed)    # accuracy with its interval
+    right, probed = tried(inputs, skill, ranked(skill), choices, found)     # correctness by sample, over the trials
+    worth(right[:, 0], choices[0].subtask, labels, task, seed)              # accuracy with its interval
 
 A neuron is read at the best position of its trial, by its baseline and sign there (Eq. 3 and 4), or, where an order
 pools, at its pooled activation by the baseline and sign of that.
@@ -14,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from ...tasks import Task
 from ...tuning.inputs import Inputs
-from ..measure import by_side, interval
-from ..score import TrialScores, subtask_sides
+from ..ranked import Ranked
+from ..score import TrialScores
+from ..sides import subtask_sides
 from ..skill import SkillNeurons
 from ..sweep import sweep
 from .passes import TrialPeers
@@ -37,28 +36,6 @@ class Choice:
     order: str
     layer: int
     neuron: int
-
-
-@dataclass(frozen=True, eq=False)
-class Ranked:
-    """Predictivity's view of all neurons, the layers' one after another: `best` are indices, the best first."""
-
-    predictivity: Float[np.ndarray, "subtask neuron"]
-    best: Int[np.ndarray, "subtask neuron"]
-    position: Int[np.ndarray, "subtask neuron trial"]
-    sign: Int[np.ndarray, "subtask neuron trial"]
-
-
-def ranked(skill: SkillNeurons) -> Ranked:
-    """The run's table by subtask and index."""
-    table = skill.table()
-    names = [subtask.name for subtask in skill.task.subtasks]
-    parts = [table[table["subtask"] == name].sort_values(["layer", "neuron"]) for name in names]
-    return Ranked(
-        np.stack([part["predictivity"].to_numpy() for part in parts]),
-        np.stack([part["rank"].to_numpy().argsort() for part in parts]),
-        *(np.stack([np.stack(part[column].to_list()) for part in parts]) for column in ("position", "sign")),
-    )
 
 
 def tried(
@@ -83,15 +60,6 @@ def tried(
         right.append((above == (np.array(signs) > 0)) == positive[:, subtasks])
         probed.append(told.positive == positive[:, None])
     return np.mean(right, axis=0), np.mean(probed, axis=0)
-
-
-def worth(
-    right: Float[np.ndarray, " sample"], subtask: int, labels: Int[np.ndarray, " sample"], task: Task, seed: int
-) -> tuple[float, float, float]:
-    """The accuracy and its 95 % interval; both sides of a multi-class task's subtask weigh the same."""
-    groups = by_side(right, subtask, labels, task)
-    bounds = interval(groups, seed)
-    return float(np.mean([own.mean() for own in groups])), bounds["low"], bounds["high"]
 
 
 def _reading(

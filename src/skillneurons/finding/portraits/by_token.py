@@ -26,7 +26,7 @@ from rich.text import Text
 from ...errors import SkillNeuronsError
 from ...models import Backbone
 from ...models.placement import Kind
-from ...tasks.tokens import separates
+from ...tasks.tokens import encode
 from ...tuning.inputs import Inputs
 from ..standing import Standing, refuse_foreign, refuse_trial, standings
 from ..statistics import at_least_float32
@@ -166,7 +166,9 @@ def by_token(
         )
     refuse_foreign(model, skill)
     inputs = Inputs.beside(model, skill.task, skill.prompts[trial])
-    ids, types = _encoded(inputs, texts)
+    encoded, _ = encode(model.tokenizer, [[column] for column in texts], inputs.limit)
+    ids = np.array(encoded["input_ids"][0], np.int64)
+    types = np.array(encoded["token_type_ids"][0], np.int64) if "token_type_ids" in encoded else None
     return read_tokens(inputs, skill, trial, ids, types, texts, own, usual(skill, trial, own))[0]
 
 
@@ -230,15 +232,3 @@ def strings(model: Backbone, ids: Int[np.ndarray, " token"]) -> tuple[str, ...]:
         parts.append(text[len(shown) :])
         shown = text
     return tuple(parts)
-
-
-def _encoded(
-    inputs: Inputs, texts: Sequence[str]
-) -> tuple[Int[np.ndarray, " token"], Int[np.ndarray, " token"] | None]:
-    """Token ids and types of an input, as those of a split are made."""
-    tokenizer = inputs.backbone.tokenizer
-    columns = texts if len(texts) == 1 or separates(tokenizer) else ["\n".join(texts)]
-    cut = {} if inputs.limit is None else {"truncation": "longest_first", "max_length": inputs.limit}
-    encoded = tokenizer(*columns, **cut, return_attention_mask=False, verbose=False)
-    types = encoded.get("token_type_ids")
-    return np.array(encoded["input_ids"], dtype=np.int64), None if types is None else np.array(types, dtype=np.int64)

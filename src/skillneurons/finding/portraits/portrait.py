@@ -29,6 +29,7 @@ from ...models import Backbone
 from ...progress import progress, say
 from ...tasks.task import SPLITS
 from ...tuning.inputs import Inputs, SplitName
+from ...units import in_bytes
 from ..standing import Standing, refuse_foreign, refuse_trial, standings
 from ..statistics import at_least_float32
 from .bins import MOST, Bins
@@ -248,7 +249,7 @@ def _sweep(
     embedding = skill.prompts[trial].embedding.to(model.device)
     size = len(chosen) * len(skill.task.labels) * MOST * 8
     if size > 1e8:
-        say(f"The histograms of {len(chosen)} neurons take {size / 1e6:.0f} MB.")
+        say(f"The histograms of {len(chosen)} neurons take {in_bytes(size)}.")
     kept = {
         layer: _Layer([own for own in chosen if own.layer == layer], trial, len(skill.task.labels), most)
         for layer in {own.layer for own in chosen}
