@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,3 +144,23 @@ def test_bad_edits_are_told() -> None:
     ):
         own(input_ids=torch.ones(1, 4, dtype=torch.long))
     assert hooks(own) == 0
+
+
+@pytest.mark.parametrize("name", ["roberta", "llama", "albert"])
+@pytest.mark.parametrize("tokens", ["all", "prompt", "answer", "input"])
+def test_an_answer_is_the_same_where_the_last_layer_runs_at_one_token(name: str, tokens: Any) -> None:
+    model = backbone(name)
+    whole = replace(model, entrances=())
+    batch = placed(model)
+    means = [torch.ones(PROMPT + 2, width, dtype=torch.float64) * 3 for width in model.widths]
+    chosen = sn.NeuronSet(tuple((layer, n) for layer in range(model.layers) for n in (0, 5, 7)), model.widths)
+    with torch.no_grad():
+        before = model.answer(batch)
+    edits = {"noise": sn.Noise(2.0), "zero": sn.Zero(), "scale": sn.Scale(-3.0), "baseline": sn.Baseline(means)}
+    for edit in edits.values():
+        answers = []
+        for own in (model, whole):
+            with torch.no_grad(), own.edit(chosen, replace(edit) if isinstance(edit, sn.Noise) else edit, tokens):
+                answers.append(own.answer(batch))
+        assert torch.allclose(answers[0], answers[1], rtol=0, atol=1e-12)
+        assert not torch.allclose(answers[0], before, rtol=0, atol=1e-6)

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import SkillNeuronsError
 from ..files import digest
-from .edits import TOKENS, Edit, PlacedEdit
+from .edits import TOKENS, Baseline, Edit, Noise, PlacedEdit, Scale, Zero
 from .neurons import NeuronSet
 from .placement import Batch, Kind, place
 from .shortcuts import narrowed, stopped
@@ -37,6 +37,14 @@ from .words import LabelWord, label_words
 
 # of a configuration: what says nothing about the model
 _INCIDENTAL = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")
+
+
+@dataclass
+class _Now:
+    """What is under way: the passes' batches, and how many watch every token of the last layer."""
+
+    batches: list[Batch] = field(default_factory=list)
+    watching: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +62,7 @@ class Backbone:
     name: str
     random: bool = False
     entrances: tuple[str, ...] = ()
-    _batches: list[Batch] = field(default_factory=list, init=False, repr=False)  # of the passes under way
+    _now: _Now = field(default_factory=lambda: _Now(), init=False, repr=False)
 
     @property
     def layers(self) -> int:
@@ -174,14 +182,14 @@ class Backbone:
     def answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
         """Logits over the vocabulary at the answer token; the head runs there alone.
 
-        So does the last layer's FFN, unless somebody observes or edits that layer.
+        So does the last layer's FFN, unless somebody observes the neurons.
         """
-        last, calls = self._last
-        if self.entrances and batch.answer is not None and not last._forward_pre_hooks:
-            first = [self.model.get_submodule(path) for path in self.entrances]
-            with narrowed(first, calls, batch.answer):
-                return self._answer(batch)
-        with self._pass(batch):
+        _, calls = self._last
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._pass(batch))
+            if self.entrances and batch.answer is not None and not self._now.watching:
+                first = [self.model.get_submodule(path) for path in self.entrances]
+                stack.enter_context(narrowed(first, calls, batch.answer))
             return self._answer(batch)
 
     def _answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
@@ -203,13 +211,19 @@ class Backbone:
         finally:
             hook.remove()
 
-    def observe(self, watch: Watch) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def observe(self, watch: Watch) -> Iterator[None]:
         """Call `watch(layer, activations)` with activations [batch, token, neuron] while the block runs.
 
         A tensor that `watch` returns takes the activations' place. Inside an `edit` it sees them as edited; around
         one, as they were before.
         """
-        return attached([self.model, self.stack], self.sites, watch)
+        self._now.watching += 1
+        try:
+            with attached([self.model, self.stack], self.sites, watch):
+                yield
+        finally:
+            self._now.watching -= 1
 
     def edit(
         self, chosen: NeuronSet, edit: Edit | PlacedEdit, tokens: str = "all"
@@ -232,9 +246,14 @@ class Backbone:
             )
         indices = {layer: torch.as_tensor(own, device=self.device) for layer, own in chosen.by_layer().items()}
 
+        def places(before: Tensor, where: Tensor) -> Tensor:
+            """Of the tokens that are there: all, or in the last layer the answer token alone."""
+            where = where if before.shape[1] == where.shape[1] else where[:, [self._running().answer]]
+            return where.to(before.device)
+
         def edited(layer: int, before: Tensor, own: Tensor) -> Tensor:
             if isinstance(edit, PlacedEdit):
-                return edit.at(layer, before, own, self._running().rows().to(own.device))
+                return edit.at(layer, before, own, places(before, self._running().rows()))
             return edit(layer, before)
 
         def change(layer: int, activations: Tensor) -> Tensor | None:
@@ -249,10 +268,12 @@ class Backbone:
                     f"([batch, token, chosen]); {edit!r} returned {list(after.shape)}. Mend that edit."
                 )
             if tokens != "all":
-                among = self._running().among(tokens)[:, :, None].to(own.device)
+                among = places(before, self._running().among(tokens))[:, :, None]
                 after = torch.where(among, after.to(before.dtype), before)
             return activations.index_copy(2, own, after.to(activations.dtype))
 
+        if isinstance(edit, (Scale, Zero, Noise, Baseline)):  # which are the same, whichever tokens are there
+            return attached([self.model, self.stack], self.sites, change)
         return self.observe(change)
 
     def __repr__(self) -> str:
@@ -261,20 +282,20 @@ class Backbone:
 
     @contextlib.contextmanager
     def _pass(self, batch: Batch) -> Iterator[None]:
-        self._batches.append(batch)
+        self._now.batches.append(batch)
         try:
             yield
         finally:
-            self._batches.pop()
+            self._now.batches.pop()
 
     def _running(self) -> Batch:
         """The batch of the pass that is under way."""
-        if not self._batches:
+        if not self._now.batches:
             raise SkillNeuronsError(
                 "where a token stands is known in model.read and model.answer alone; a neuron was edited by its token "
                 "while the model itself was called. Call one of them."
             )
-        return self._batches[-1]
+        return self._now.batches[-1]
 
     @cached_property
     def _last(self) -> tuple[nn.Module, int]:
