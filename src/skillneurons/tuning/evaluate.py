@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,13 +48,14 @@ def evaluate(model: Backbone, task: Task, prompt: Prompt, split: SplitName = "te
 
 @torch.no_grad()
 def evaluate_inputs(
-    inputs: Inputs, embedding: Float[Tensor, "position embedding"], split: SplitName, label: str = "evaluating"
+    inputs: Inputs, embedding: Float[Tensor, "position embedding"], split: SplitName, label: str | None = "evaluating"
 ) -> Evaluation:
-    """As `evaluate`, for inputs that are tokenised already."""
+    """As `evaluate`, for inputs that are tokenised already; without a label there is no bar."""
     labels = inputs.labels(split)
     predicted = np.zeros(len(labels), dtype=np.int64)
     embedding = embedding.detach().to(inputs.backbone.device)
-    with progress(label, len(labels), "samples") as advance:
+    bar = progress(label, len(labels), "samples") if label else nullcontext(lambda count: None)
+    with bar as advance:
         for chosen in inputs.by_length(split):
             logits = inputs.word_logits(inputs.batch(split, chosen, embedding))
             predicted[chosen] = logits.argmax(1).cpu().numpy()

@@ -1,0 +1,351 @@
+"""Perturbation curves: accuracy against the share of neurons perturbed (paper, section 4.2, Figures 4 and 11).
+
+    curves = perturb(model, skill)                                # the run's order, its reverse, five random ones
+    curves = perturb(model, sst2, orders=[of_run("imdb", imdb)])  # and another run's
+    curves.means(); curves.advantage(); curves.plot()
+    curves.save("runs/sst2"); Curves.load("runs/sst2")
+
+Neurons are perturbed in the given order while the trial's own prompt answers, on all tokens: Gaussian noise by default.
+Sets are nested, samples and prompts the same for every order. With `out` every point is kept as soon as
+it is known, and the same call goes on after the last one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from rich.table import Table
+from scipy.stats import t as student
+
+from ..config import Config
+from ..errors import SkillNeuronsError
+from ..figures import FAINT, drawing, legend, line, words
+from ..files import digest
+from ..finding.measure import interval
+from ..finding.skill import SkillNeurons
+from ..finding.standing import refuse_foreign
+from ..finding.stored import store, stored
+from ..models import Backbone, Baseline, Noise, Scale, Zero
+from ..models.edits import Edit, PlacedEdit
+from ..progress import progress, say
+from ..tuning.evaluate import evaluate_inputs
+from ..tuning.inputs import Inputs
+from ..tuning.prompt import seed_of
+from .claims import Paired, paired
+from .orders import Order, drawn, of_run
+from .result import Evidence, told
+from .spread import spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SKILL, BOTTOM, RANDOM = "skill", "bottom", "random"
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class PerturbConfig(Config):
+    """Options of perturbation curves; noise, rates and scope are the paper's and its authors' code's."""
+
+    edit: Literal["noise", "zero", "baseline", "scale"] = "noise"
+    """What is done to a neuron: Gaussian noise, 0, its mean over train, or a factor."""
+    std: Annotated[float, Field(ge=0)] = 0.1
+    """Standard deviation of the noise."""
+    relative: bool = False
+    """Whether that is a multiple of each neuron's own standard deviation over the split's tokens."""
+    per: Literal["sample", "token"] = "sample"
+    """Whether a neuron's noise is shared by a sample's tokens."""
+    factor: float = 0.0
+    """The factor of scale."""
+    tokens: Literal["all", "prompt", "answer", "input"] = "all"
+    """The tokens on which neurons are perturbed."""
+    most: Share = 0.2
+    """The largest share of neurons perturbed."""
+    step: Share = 0.01
+    """From one share to the next."""
+    scope: Literal["layer", "model"] = "layer"
+    """The same share of each layer, or of all neurons together."""
+    draws: Annotated[int, Field(ge=1)] = 5
+    """Random orders, each with as many neurons of each layer."""
+    narrow: Annotated[float, Field(gt=0)] | None = None
+    """Draw no further random orders once their mean area is known within so many points (95 %)."""
+    bottom: bool = True
+    """Whether the run's order is also followed from its end."""
+    split: Literal["train", "dev", "test"] = "test"
+    """The samples that are answered."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the random orders and of the noise."""
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """0 and the shares that are perturbed."""
+        count = int(np.floor(self.most / self.step + 1e-9))
+        return (0.0, *(round(self.step * number, 10) for number in range(1, count + 1)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Curves(Evidence):
+    """Accuracy under perturbation: a row for every (order, draw, trial, share); `right` says which samples were."""
+
+    name: ClassVar[str] = "curves"
+
+    @property
+    def orders(self) -> list[str]:
+        """The orders' names, the run's first."""
+        return list(self.about["orders"])
+
+    @property
+    def shares(self) -> Float[np.ndarray, " share"]:
+        """The shares of neurons perturbed, ascending from 0."""
+        return np.array(self.about["shares"])
+
+    @cached_property
+    def _right(self) -> dict[str, Bool[np.ndarray, "draw trial share sample"]]:
+        count = len(self.shares)
+        right = self.arrays["right"].numpy().astype(bool)
+        trials = self.about["trials"]
+        found = {}
+        for order in self.orders:
+            own = np.array([row["order"] == order for row in self.rows])
+            found[order] = right[own].reshape(-1, trials, count, right.shape[-1])
+        return found
+
+    def means(self) -> pd.DataFrame:
+        """One row per (order, share): accuracy over trials and draws, its 95 % interval over samples.
+
+        `least` and `largest` are the extremes of the draws' (or the one order's trials') own accuracies.
+        """
+        rows = []
+        for order, right in self._right.items():
+            for index, share in enumerate(self.shares):
+                point = right[:, :, index]
+                each = point.mean((1, 2)) if len(point) > 1 else point[0].mean(1)
+                sample = point.mean((0, 1))
+                rows.append(
+                    {
+                        "order": order, "share": share, "accuracy": sample.mean(),
+                        **interval([sample], self.about["config"]["seed"]), "least": each.min(), "largest": each.max(),
+                    }
+                )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def area(self, order: str) -> Float[np.ndarray, " sample"]:
+        """Each sample's area under the curve, over trials and draws: the trapezoid over the shares, over their range.
+
+        Their mean is the accuracy on the average over the shares.
+        """
+        self._refuse(order)
+        right = self._right[order].mean((0, 1))
+        return np.trapezoid(right, self.shares, axis=0) / (self.shares[-1] - self.shares[0])
+
+    def advantage(self, order: str = SKILL, against: str = RANDOM) -> Paired:
+        """How much more accuracy perturbing in `order` costs than `against`, between the curves, paired by sample."""
+        return paired(self.area(against) - self.area(order), self.about["config"]["seed"])
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The curves with their 95 % intervals over samples (Figure 4)."""
+        means = self.means()
+        with drawing(ax) as ax:
+            for index, order in enumerate(self.orders):
+                own = means[means["order"] == order]
+                shares, style = 100 * own["share"], line(index)
+                several = len(self._right[order]) > 1
+                label = f"{words(order)}, mean of {len(self._right[order])}" if several else words(order)
+                ax.plot(shares, 100 * own["accuracy"], label=label, **style)
+                ax.fill_between(shares, 100 * own["low"], 100 * own["high"], color=style["color"], alpha=0.15, lw=0)
+            ax.axhline(100 * self.about["majority"], color=FAINT, linestyle=":", label="one answer for all")
+            ax.set_xlabel(f"neurons perturbed, % of {'each layer' if self._of_layers else 'all'}")
+            ax.set_ylabel(f"accuracy on {self.about['config']['split']}, %")
+            ax.set_title(f"{words(self.about['task'])}: {words(self.about['edit'], 60)}")
+            legend(ax)
+        return ax
+
+    def screen(self) -> Table:
+        """The curves at some shares, and what the run's order costs more than random ones."""
+        means = {(row["order"], row["share"]): row["accuracy"] for row in self.means().to_dict("records")}
+        shown = [float(share) for share in self.shares[:: max(1, (len(self.shares) - 1) // 4)]]
+        grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
+        grid.title = f"{self.about['task']}: accuracy on {self.about['config']['split']}, {self.about['edit']}"
+        grid.add_column("neurons perturbed")
+        for share in shown:
+            grid.add_column(f"{share:.0%}" if share * 100 % 1 == 0 else f"{share:.1%}", justify="right")
+        grid.add_column("more than random", justify="right")
+        for order in self.orders:
+            cells = [f"{100 * means[order, share]:.1f} %" for share in shown]
+            grid.add_row(order, *cells, "" if order == RANDOM else _told(self.advantage(order)))
+        return grid
+
+    @property
+    def _of_layers(self) -> bool:
+        return bool(self.about["config"]["scope"] == "layer")
+
+    def _refuse(self, order: str) -> None:
+        if order not in self.orders:
+            raise SkillNeuronsError(f"an order of these curves is one of {', '.join(self.orders)}; given: {order!r}.")
+
+
+def perturb(
+    model: Backbone,
+    skill: SkillNeurons,
+    *,
+    orders: Sequence[Order] = (),
+    config: PerturbConfig | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> Curves:
+    """Perturb the neurons of `model` in the order of `skill`, and in others, under the prompts of `skill`.
+
+    Options are those of `PerturbConfig`; `orders` stand beside the run's, its reverse and the random ones. `out`: where
+    finished points are kept, so that the same call goes on where a killed one stopped. Raises `SkillNeuronsError` where
+    the run is of another model, or two orders have one name.
+    """
+    config = config or PerturbConfig.make(**options)
+    refuse_foreign(model, skill)
+    given = _orders(skill, orders, config)
+    points = _Points(model, skill, given, config, None if out is None else Path(out))
+    rows, right = [], []
+    for order, trial, share, found in points.all():
+        accuracy = float(found.mean())
+        place = {"order": order.name, "draw": order.draw, "trial": trial, "share": share}
+        rows.append({**place, "neurons": len(order.first(share)), "accuracy": accuracy})
+        right.append(found)
+    about = told(Curves.version, config, skill) | {
+        "model": skill.about["model"], "task": skill.about["task"], "kind": skill.about["kind"],
+        "trials": len(skill.prompts), "majority": skill.task.majority(config.split), "edit": _named(config),
+        "shares": list(config.shares), "orders": list(dict.fromkeys(order.name for order in given)),
+    }  # fmt: skip
+    curves = Curves(about, rows, {"right": torch.from_numpy(np.stack(right).astype(np.uint8))})
+    if out is not None:
+        curves.save(out)
+        points.tidy()
+    return curves
+
+
+def _orders(skill: SkillNeurons, others: Sequence[Order], config: PerturbConfig) -> list[Order]:
+    """The run's, its reverse, the others, the random ones."""
+    own = of_run(SKILL, skill, config.scope)
+    named = [own, *([of_run(BOTTOM, skill, config.scope, bottom=True)] if config.bottom else []), *others]
+    for order in named:
+        if tuple(map(len, order.layers)) != skill.widths:
+            raise SkillNeuronsError(
+                f"an order belongs to the model it was made in: {order.name} has layers of "
+                f"{list(map(len, order.layers))} neurons, this run has {list(skill.widths)}. Take one of this model."
+            )
+    names = [order.name for order in named] + [RANDOM]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SkillNeuronsError(f"each order has a name of its own; given twice: {', '.join(twice)}.")
+    return [*named, *(drawn(own, config.seed, draw) for draw in range(config.draws))]
+
+
+class _Points:
+    """The points of the curves, each evaluated once, kept in a file as they are found."""
+
+    def __init__(
+        self, model: Backbone, skill: SkillNeurons, orders: Sequence[Order], config: PerturbConfig, out: Path | None
+    ) -> None:
+        self.model, self.skill, self.orders, self.config = model, skill, orders, config
+        self.inputs = [Inputs.beside(model, skill.task, prompt) for prompt in skill.prompts]
+        self.spreads: dict[int, list[torch.Tensor]] = {}
+        self.path = None if out is None else out / "curves.unfinished.safetensors"
+        parts = (skill.about["identity"], config.fingerprint(), *(order.fingerprint for order in orders))
+        self.about = {"identity": digest(*parts)}
+        self.right = self._kept()
+
+    def all(self) -> Iterator[tuple[Order, int, float, Bool[np.ndarray, " sample"]]]:
+        """Every (order, trial, share) with the samples that were right."""
+        config, trials, shares = self.config, range(len(self.inputs)), self.config.shares
+        total = len(trials) * (1 + len(self.orders) * (len(shares) - 1))
+        began, before = time.monotonic(), len(self.right)
+        with progress(f"perturbing {self.skill.about['task']}", total, "points", done=before) as advance:
+            for trial in trials:
+                self._point(self.orders[0], trial, 0.0, advance)
+            if (more := len(self.right) - before) and total > len(trials):
+                seconds = (time.monotonic() - began) / more
+                say(f"{total} points of about {seconds:.2g} s: {_duration(seconds * (total - len(trials)))}")
+            areas: list[float] = []
+            for order in self.orders:
+                if order.name == RANDOM and _known(areas, config.narrow):
+                    say(f"{len(areas)} random orders are enough for {config.narrow:g} points")
+                    break
+                own = [[self._point(order, trial, share, advance) for share in shares] for trial in trials]
+                if order.name == RANDOM:
+                    curve = np.mean(own, axis=(0, 2))
+                    areas.append(100 * float(np.trapezoid(curve, shares)) / (shares[-1] - shares[0]))
+                for trial, curves in zip(trials, own, strict=True):
+                    for share, found in zip(shares, curves, strict=True):
+                        yield order, trial, share, found
+
+    def tidy(self) -> None:
+        """Everything is known: the file of points is no longer needed."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _point(self, order: Order, trial: int, share: float, advance: Any) -> Bool[np.ndarray, " sample"]:
+        key = f"{trial}/{order.name}/{order.draw}/{share}" if share else f"{trial}"
+        if key not in self.right:
+            inputs, prompt = self.inputs[trial], self.skill.prompts[trial]
+            with self.model.edit(order.first(share), self._edit(trial, order.draw, share), self.config.tokens):
+                found = evaluate_inputs(inputs, prompt.embedding, self.config.split, label=None)
+            self.right[key] = found.correct
+            advance(1, note=f"{order.name}, {share:.0%}: {found.accuracy:.3f}" if share else None)
+            if self.path is not None:
+                store(self.path, {name: torch.from_numpy(own) for name, own in self.right.items()}, self.about)
+        return self.right[key]
+
+    def _edit(self, trial: int, draw: int, share: float) -> Edit | PlacedEdit:
+        config = self.config
+        if config.edit == "zero":
+            return Zero()
+        if config.edit == "scale":
+            return Scale(config.factor)
+        if config.edit == "baseline":
+            return Baseline([self.skill.scores[trial].mean(layer) for layer in range(self.model.layers)])
+        if config.relative and trial not in self.spreads:
+            self.spreads[trial] = spread(self.model, self.skill.task, self.skill.prompts[trial])
+        seed = seed_of(config.seed, trial, draw, round(1e6 * share))
+        return Noise(config.std, config.per, self.spreads[trial] if config.relative else None, seed)
+
+    def _kept(self) -> dict[str, Bool[np.ndarray, " sample"]]:
+        """The points that an earlier call for the same curves found."""
+        if self.path is None or not self.path.exists():
+            return {}
+        try:
+            tensors, about = stored(self.path, "")
+            return {name: tensors[name].numpy() for name in tensors} if about == self.about else {}
+        except SkillNeuronsError:
+            return {}  # half a file costs its points and no more
+
+
+def _known(areas: Sequence[float], narrow: float | None) -> bool:
+    """Whether 95 % of Student's t around the mean of the draws' areas is narrow enough."""
+    if narrow is None or len(areas) < 2:
+        return False
+    return bool(student.ppf(0.975, len(areas) - 1) * np.std(areas, ddof=1) / np.sqrt(len(areas)) <= narrow)
+
+
+def _named(config: PerturbConfig) -> str:
+    where = "" if config.tokens == "all" else f" at the {config.tokens}"
+    if config.edit == "noise":
+        unit = " of each neuron's spread" if config.relative else ""
+        return f"noise {config.std:g}{unit}{', per token' if config.per == 'token' else ''}{where}"
+    return {"zero": "set to 0", "baseline": "set to the baseline", "scale": f"times {config.factor:g}"}[
+        config.edit
+    ] + where
+
+
+def _told(found: Paired) -> str:
+    p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
+    return f"{100 * found.difference:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}) points, p {p}"
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
