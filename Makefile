@@ -10,7 +10,7 @@ export SKILLNEURONS_ASSETS ?= $(realpath ../shared/assets)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs format clean
+.PHONY: help setup demo test check docs bench format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check: setup  ## style, types, the direction of imports
 
 docs: setup  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: setup  ## measure the speed, an hour on two cores; an error where it fell behind what is kept
+	$(BIN)/python benchmarks/speed.py
 
 format: setup  ## put the code into the one style
 	$(BIN)/ruff check --fix

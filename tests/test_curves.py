@@ -158,6 +158,8 @@ def test_a_curve_goes_on_at_the_next_point(
     assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == ["curves.json", "curves.safetensors"]
     loaded = Curves.load(tmp_path / "broken")
     assert loaded.means().equals(expected.means()) and loaded.advantage() == expected.advantage()
+    calls = 4
+    assert perturb(model, skill, out=tmp_path / "broken", **OPTIONS).table().equals(expected.table())  # at once
     calls = -100
     other = perturb(model, skill, out=tmp_path / "broken", **OPTIONS | {"std": 1.0})  # other options, other points
     assert not other.table().equals(expected.table())

@@ -31,6 +31,7 @@ from ..config import Config
 from ..errors import SkillNeuronsError
 from ..figures import FAINT, drawing, legend, line, words
 from ..files import digest
+from ..finding.beside import there
 from ..finding.measure import interval
 from ..finding.skill import SkillNeurons
 from ..finding.standing import refuse_foreign
@@ -177,7 +178,7 @@ class Curves(Evidence):
         grid.title = f"{self.about['task']}: accuracy on {self.about['config']['split']}, {self.about['edit']}"
         grid.add_column("neurons perturbed")
         for share in shown:
-            grid.add_column(f"{share:.0%}" if share * 100 % 1 == 0 else f"{share:.1%}", justify="right")
+            grid.add_column(f"{100 * share:g} %", justify="right")
         grid.add_column("more than random", justify="right")
         for order in self.orders:
             cells = [f"{100 * means[order, share]:.1f} %" for share in shown]
@@ -205,13 +206,17 @@ def perturb(
     """Perturb the neurons of `model` in the order of `skill`, and in others, under the prompts of `skill`.
 
     Options are those of `PerturbConfig`; `orders` stand beside the run's, its reverse and the random ones. `out`: where
-    finished points are kept, so that the same call goes on where a killed one stopped. Raises `SkillNeuronsError` where
-    the run is of another model, or two orders have one name.
+    finished points are kept: the same call goes on where a killed one stopped, and returns at once where all are there.
+    Raises `SkillNeuronsError` where the run is of another model, or two orders have one name.
     """
     config = config or PerturbConfig.make(**options)
     refuse_foreign(model, skill)
     given = _orders(skill, orders, config)
     points = _Points(model, skill, given, config, None if out is None else Path(out))
+    if out is not None and there(Path(out), Curves.name):
+        found = Curves.load(out)
+        if found.about["made"] == points.about["identity"]:
+            return found
     rows, right = [], []
     for order, trial, share, found in points.all():
         accuracy = float(found.mean())
@@ -219,6 +224,7 @@ def perturb(
         rows.append({**place, "neurons": len(order.first(share)), "accuracy": accuracy})
         right.append(found)
     about = told(Curves.version, config, skill) | {
+        "made": points.about["identity"],
         "model": skill.about["model"], "task": skill.about["task"], "kind": skill.about["kind"],
         "trials": len(skill.prompts), "majority": skill.task.majority(config.split), "edit": _named(config),
         "shares": list(config.shares), "orders": list(dict.fromkeys(order.name for order in given)),

@@ -22,7 +22,6 @@ from ..finding.selection import Scope
 from ..finding.skill import SkillNeurons
 from ..models import NeuronSet
 
-
 _Layer = Int[np.ndarray, "_"]  # neurons, of any number
 
 

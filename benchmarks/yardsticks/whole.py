@@ -1,0 +1,94 @@
+"""The whole of `find` against the plain workflow from end to end, on a real model and real data."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+import skillneurons as sn
+from skillneurons.finding.ranking import reduce_trial
+from skillneurons.tuning.prompt import initial
+
+from .figure import Row, figure, ratio
+from .plain import Plain, find, score
+from .setting import Setting, assets
+from .turns import turns
+
+NAME = "find"
+TITLE = "The whole of find"
+METHOD = """`find` with one trial, from the texts to the ranking measured on test: {steps} steps of batch 8 beside \
+127 positions, two evaluations on dev, scores, ranking, test; {train} training, {dev} dev and {test} test samples of \
+SST-2, MiniLM (6 layers of 1 536 neurons) in float32. Ours: nothing kept from before, texts are tokenised and the \
+model is fingerprinted in each turn. Plain workflow: the same steps, samples and evaluations, Eq. 3 to 5 and the \
+prompt's accuracy on test. Then both score one prompt, over {same_train} training and {same_dev} dev samples, and \
+Eq. 5 of all neurons is compared. In float32 it differs where an activation is within rounding of its baseline, as in \
+GELU's flat tail; float64 tells whether that is all. At most three turns."""
+STEPS, LR, POSITIONS = 60, 3e-3, 127
+LIMITS = {"train_limit": 1000, "dev_limit": 500, "test_limit": 500}
+SAME = {"train": 200, "dev": 100}
+NONE = "SKILLNEURONS_ASSETS is not set: the real model and data are not at hand"
+
+
+def measure(setting: Setting) -> Row:
+    """The row."""
+    sizes = {limit.removesuffix("_limit"): size for limit, size in LIMITS.items()}
+    method = METHOD.format(steps=STEPS, **sizes, **{f"same_{split}": size for split, size in SAME.items()})
+    folder = assets()
+    if folder is None:
+        return Row(NAME, TITLE, method, skipped=NONE)
+    place = folder / "models" / "minilm-l6-mlm"
+    model = sn.load_model(place, device=setting.device)
+    task = sn.load_task(folder / "tasks" / "sst2" / "task.toml").limited(**sizes)
+    plain = Plain.of(model, task, POSITIONS)
+    options: dict[str, Any] = {
+        "trials": 1, "positions": POSITIONS, "steps": STEPS, "evaluate_every": STEPS // 2, "lr": LR, **LIMITS
+    }  # fmt: skip
+    start = initial(model, sn.TuneConfig.make(**options), 0).to(setting.device)
+    found: list[sn.SkillNeurons] = []
+    works: dict[str, Callable[[], object]] = {
+        "plain": lambda: find(plain, start.clone(), task, STEPS, STEPS // 2, LR),
+        "ours": lambda: found.append(anew(model, task, options)),
+    }
+    seconds = turns(works, min(3, setting.repeats), setting.device, NAME)
+    figures, remarks = [ratio("plain workflow / ours", seconds["plain"], seconds["ours"], "more", asked=3.0)], []
+    for dtype, asked in (("float32", None), ("float64", 0.99999)):
+        exact = sn.load_model(place, device=setting.device, dtype=dtype)
+        same, told = same_ranking(exact, task.limited(**SAME), found[-1].prompts[0])
+        figures.append(
+            figure(f"one prompt, {dtype}: rank correlation of plain workflow and ours", [same], "more", asked=asked)
+        )
+        remarks.append(f"{dtype}: {told}")
+    return Row(NAME, TITLE, method, tuple(figures), tuple(remarks))
+
+
+def anew(model: sn.Backbone, task: sn.Task, options: dict[str, Any]) -> sn.SkillNeurons:
+    """`find` with nothing kept from before."""
+    kept = os.environ.get("SKILLNEURONS_CACHE", "")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SKILLNEURONS_CACHE"] = folder
+        try:
+            return sn.find(replace(model), task, **options)
+        finally:
+            os.environ["SKILLNEURONS_CACHE"] = kept
+
+
+def same_ranking(model: sn.Backbone, task: sn.Task, prompt: sn.Prompt) -> tuple[float, str]:
+    """Spearman's correlation of Eq. 5 over all neurons, the plain workflow's and ours; and what differs."""
+    plain = Plain.of(model, task, prompt.positions)
+    train, dev = (list(split.rows[task.text[0]]) for split in (task.train, task.dev))
+    _, accuracy = score(plain, prompt.embedding.to(model.device), train, dev, task.dev.labels)
+    theirs = np.maximum(accuracy, 1 - accuracy).max(1).ravel()
+    [scores] = sn.score(model, task, [prompt])
+    [ours] = reduce_trial(scores).predictivity
+    off = np.rint(np.abs(theirs - ours) * len(dev)).astype(int)
+    told = (
+        f"{int((off > 0).sum())} of {len(ours)} neurons have another predictivity in the plain workflow"
+        f"{f', by at most {int(off.max())} of {len(dev)} dev samples' if off.any() else ''}"
+    )
+    return float(spearmanr(theirs, ours).statistic), told

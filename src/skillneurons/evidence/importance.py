@@ -1,0 +1,164 @@
+"""Neuronal importance: how far a task hangs on the neurons of another (paper, section 4.3, Figures 6 and 8).
+
+    found = importance(model, sst2, imdb, mnli, out="runs/importance")
+    found.table()                            # a row for every (evaluation, source)
+    found.same_kind_test(); found.plot()
+
+Neurons are perturbed in the order of a source task while an evaluation task's own prompts answer. With accuracies
+A(source, share) and those of random orders A(random, share), over the range of shares,
+
+    area(source)       = mean over shares of A(random, share) - A(source, share)     (the trapezoid)
+    importance(source) = (area(source) - mean of the areas) / their standard deviation
+
+mean and standard deviation over the sources of one evaluation task: z-scores, for tasks differ in how far they can
+fall. An evaluation task is its own source, too. Curves are kept in `out`, one folder a task, and are not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import SkillNeuronsError
+from ..figures import drawing
+from ..finding.agreement import comparable
+from ..finding.skill import SkillNeurons
+from ..models import Backbone
+from .curves import SKILL, Curves, PerturbConfig, perturb
+from .groupings import Grouped, grouped
+from .heat import by_kind, heat
+from .orders import of_run
+from .result import Evidence, told
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Importance(Evidence):
+    """Areas and z-scores; `arrays["area"]` [evaluation, source]."""
+
+    name: ClassVar[str] = "importance"
+
+    @property
+    def tasks(self) -> list[str]:
+        """What tells the runs apart, in the order in which they were given."""
+        return list(self.about["tasks"])
+
+    @property
+    def kinds(self) -> list[str | None]:
+        """The kind of each run's task, None where it has none."""
+        return list(self.about["kinds"])
+
+    @property
+    def areas(self) -> Float[np.ndarray, "evaluation source"]:
+        """Accuracy lost to a source's order beyond what random orders cost, on the average over the shares."""
+        return self.arrays["area"].numpy()
+
+    @property
+    def scores(self) -> Float[np.ndarray, "evaluation source"]:
+        """The areas as z-scores over the sources of each evaluation task; 0 where all are equal."""
+        return standard(self.areas)
+
+    def same_kind_test(self) -> Grouped:
+        """Whether sources of the evaluation task's kind matter more than others, by z-scores; itself is left out.
+
+        Raises `SkillNeuronsError` for tasks without a kind, and where no two tasks share a kind, or all do.
+        """
+        return grouped(self.scores, self.kinds, names=self.tasks, seed=self.about["config"]["seed"])
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """A heat map: evaluation tasks as rows, sources as columns (Figure 6)."""
+        side = 2.2 + 0.62 * len(self.tasks)
+        with drawing(ax, size=(side + 1.0, side)) as ax:
+            heat(ax, self.scores, self.tasks, self.kinds, label="importance (z)", centred=True, diagonal=True)
+            ax.set_xlabel("neurons of")
+            ax.set_ylabel("evaluated on")
+            ax.set_title(f"Neuronal importance, {self.about['edit']}")
+        return ax
+
+    def screen(self) -> RenderableType:
+        """The z-scores, and the test over kinds where it can be made, for a terminal."""
+        order, scores = by_kind(self.kinds), self.scores
+        grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        grid.add_column("evaluated on")
+        for column in order:
+            grid.add_column(self.tasks[column], justify="right")
+        for row in order:
+            grid.add_row(self.tasks[row], *(f"{scores[row, column]:+.2f}" for column in order))
+        try:
+            test = self.same_kind_test()
+        except SkillNeuronsError as error:
+            return Group(grid, Text(f"No test over kinds: {error}", style="dim"))
+        said = (
+            f"same kind {test.same:+.2f}, other kind {test.other:+.2f}; p {test.p:.2g} over {test.groupings} groupings"
+        )
+        return Group(
+            Text("Neuronal importance of the columns' neurons (z)", style="bold"), grid, Text(said, style="dim")
+        )
+
+
+def importance(
+    model: Backbone,
+    *skills: SkillNeurons,
+    config: PerturbConfig | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> Importance:
+    """Perturb each run's task in the order of every run, and hold the areas against each other.
+
+    Options are those of `PerturbConfig`. Raises `SkillNeuronsError` for fewer than two runs and for runs of different
+    models.
+    """
+    config = config or PerturbConfig.make(**options)
+    names = comparable(skills)
+    curves = {}
+    for name, skill in zip(names, skills, strict=True):
+        others = [
+            of_run(other, source, config.scope)
+            for other, source in zip(names, skills, strict=True)
+            if other != name
+        ]  # fmt: skip
+        folder = None if out is None else Path(out) / name
+        curves[name] = perturb(model, skill, orders=others, config=config, out=folder)
+    return of_curves(curves, *skills)
+
+
+def of_curves(curves: Mapping[str, Curves], *skills: SkillNeurons) -> Importance:
+    """The importance that curves of every evaluation task tell; each has an order named after every other task."""
+    names = list(curves)
+    config = PerturbConfig.make(**curves[names[0]].about["config"])
+    areas = np.zeros((len(names), len(names)))
+    rows = []
+    for row, evaluation in enumerate(names):
+        for column, source in enumerate(names):
+            claim = curves[evaluation].advantage(SKILL if source == evaluation else source)
+            areas[row, column] = claim.difference
+            rows.append(
+                {
+                    "evaluation": evaluation, "source": source, "area": claim.difference, "low": claim.low,
+                    "high": claim.high, "p": claim.p,
+                }
+            )  # fmt: skip
+    scores = standard(areas).ravel()
+    kinds = [skill.about["kind"] for skill in skills]
+    about = told(Importance.version, config, *skills)
+    about |= {"model": skills[0].about["model"], "tasks": names, "kinds": kinds, "edit": curves[names[0]].about["edit"]}
+    rows = [{**row, "importance": float(score)} for row, score in zip(rows, scores, strict=True)]
+    return Importance(about, rows, {"area": torch.from_numpy(areas)})
+
+
+def standard(areas: Float[np.ndarray, "evaluation source"]) -> Float[np.ndarray, "evaluation source"]:
+    """Each row less its mean, over its standard deviation (of all its entries, no one taken off their number)."""
+    spread = areas.std(1, keepdims=True)
+    varied = spread > 1e-12  # beyond rounding
+    return np.where(varied, (areas - areas.mean(1, keepdims=True)) / np.where(varied, spread, 1.0), 0.0)

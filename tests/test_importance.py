@@ -1,0 +1,83 @@
+"""Neuronal importance is the area between curves, standardised over sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import zscore
+
+import skillneurons as sn
+from skillneurons.evidence.curves import Curves
+from skillneurons.evidence.importance import Importance, importance, standard
+
+from .families import tiny
+from .makings import make
+
+FOUND: dict[str, Any] = {"trials": 1, "positions": 3, "steps": 4, "lr": 0.05, "init_std": 0.5}
+OPTIONS: dict[str, Any] = {"most": 0.5, "step": 0.25, "draws": 2, "edit": "zero", "bottom": False}
+
+
+@pytest.fixture(scope="module")
+def findings() -> tuple[sn.Backbone, list[sn.SkillNeurons]]:
+    model, tokenizer = tiny("bert")
+    backbone = sn.load_model(model, tokenizer=tokenizer)
+    tasks = [make("single", kind="one"), make("pair", kind="one"), make("three", kind="other")]
+    return backbone, [sn.find(backbone, task, **FOUND) for task in tasks]
+
+
+def test_areas_lie_between_the_curves(findings: tuple[sn.Backbone, list[sn.SkillNeurons]], tmp_path: Path) -> None:
+    model, skills = findings
+    found = importance(model, *skills, out=tmp_path, **OPTIONS)
+    assert found.tasks == ["single", "pair", "three"] and found.kinds == ["one", "one", "other"]
+    for row, evaluation in enumerate(found.tasks):
+        curves = Curves.load(tmp_path / evaluation)
+        means = curves.means()
+        for column, source in enumerate(found.tasks):
+            order = "skill" if source == evaluation else source
+            heights = [
+                means[means["order"] == name].sort_values("share")["accuracy"].to_numpy() for name in ("random", order)
+            ]
+            gap = heights[0] - heights[1]
+            by_hand = ((gap[0] + gap[1]) / 2 * 0.25 + (gap[1] + gap[2]) / 2 * 0.25) / 0.5
+            assert found.areas[row, column] == pytest.approx(by_hand, abs=1e-12)
+    varied = found.areas.std(1) > 0
+    assert varied.any()
+    assert np.allclose(found.scores[varied], zscore(found.areas[varied], axis=1))
+    table = found.table()
+    assert len(table) == 9 and (table["low"] <= table["area"]).all() and (table["area"] <= table["high"]).all()
+    found.save(tmp_path)
+    again = Importance.load(tmp_path)
+    assert again.table().equals(table) and np.array_equal(again.areas, found.areas)
+    found.plot()
+
+
+def test_curves_that_are_there_are_not_made_again(
+    findings: tuple[sn.Backbone, list[sn.SkillNeurons]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, skills = findings
+    first = importance(model, *skills[:2], out=tmp_path, **OPTIONS)
+    monkeypatch.setattr(sn.Backbone, "answer", lambda *_: pytest.fail("the model ran"))
+    assert importance(model, *skills[:2], out=tmp_path, **OPTIONS).table().equals(first.table())
+
+
+def test_the_test_over_kinds_uses_the_scores(findings: tuple[sn.Backbone, list[sn.SkillNeurons]]) -> None:
+    model, skills = findings
+    found = importance(model, *skills, **OPTIONS)
+    scores = found.scores
+    test = found.same_kind_test()
+    assert test.same == pytest.approx((scores[0, 1] + scores[1, 0]) / 2)
+    assert test.other == pytest.approx(np.mean([scores[0, 2], scores[2, 0], scores[1, 2], scores[2, 1]]))
+    assert test.groupings == 3 and test.p in (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
+
+
+def test_equal_sources_have_no_importance() -> None:
+    assert (standard(np.array([[0.1, 0.1, 0.1], [0.0, 0.1, 0.2]]))[0] == 0).all()
+
+
+def test_one_run_is_too_few(findings: tuple[sn.Backbone, list[sn.SkillNeurons]]) -> None:
+    model, skills = findings
+    with pytest.raises(sn.SkillNeuronsError, match="at least two runs are compared"):
+        importance(model, skills[0])
