@@ -109,6 +109,16 @@ def test_a_baseline_is_put_in_place(name: str, one: bool) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_push_adds_each_neurons_own_amount(name: str) -> None:
+    model = backbone(name)
+    amounts = [torch.arange(width, dtype=torch.float64) - 2 for width in model.widths]
+    for layer, added in enumerate(differences(model, placed(model), sn.Push(amounts))):
+        for neuron in range(model.widths[layer]):
+            expected = float(neuron - 2) if neuron in columns(layer) else 0.0
+            assert torch.allclose(added[:, :, neuron], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("tokens", ["prompt", "answer", "input"])
 def test_only_the_chosen_tokens_are_edited(name: str, tokens: Any) -> None:
     model = backbone(name)
@@ -156,7 +166,13 @@ def test_an_answer_is_the_same_where_the_last_layer_runs_at_one_token(name: str,
     chosen = sn.NeuronSet(tuple((layer, n) for layer in range(model.layers) for n in (0, 5, 7)), model.widths)
     with torch.no_grad():
         before = model.answer(batch)
-    edits = {"noise": sn.Noise(2.0), "zero": sn.Zero(), "scale": sn.Scale(-3.0), "baseline": sn.Baseline(means)}
+    edits = {
+        "noise": sn.Noise(2.0),
+        "zero": sn.Zero(),
+        "scale": sn.Scale(-3.0),
+        "baseline": sn.Baseline(means),
+        "push": sn.Push([own[0] for own in means]),
+    }
     for edit in edits.values():
         answers = []
         for own in (model, whole):

@@ -21,7 +21,7 @@ _HOMES = {
     "SkillNeuronsError": "errors",
     "Subtask": "tasks", "Task": "tasks", "load_task": "tasks",
     "Backbone": "models", "NeuronSet": "models", "load_model": "models",
-    "Baseline": "models", "Noise": "models", "Scale": "models", "Zero": "models",
+    "Baseline": "models", "Noise": "models", "Push": "models", "Scale": "models", "Zero": "models",
     "TuneConfig": "tuning.config", "Prompt": "tuning.prompt", "tune": "tuning.tune",
     "Evaluation": "tuning.evaluate", "evaluate": "tuning.evaluate",
     "SkillNeurons": "finding.skill", "TrialScores": "finding.score", "find": "finding.find", "score": "finding.score",
@@ -35,7 +35,7 @@ _HOMES = {
 
 __all__ = [
     "Agreement", "Backbone", "Baseline", "Evaluation", "NeuronSet", "Noise", "NullConfig", "Nulls",
-    "PeerConfig", "Peers", "Portrait", "Prompt", "Scale", "SkillNeurons", "SkillNeuronsError", "Subtask",
+    "PeerConfig", "Peers", "Portrait", "Prompt", "Push", "Scale", "SkillNeurons", "SkillNeuronsError", "Subtask",
     "Task", "Tokens", "TrialScores", "TuneConfig", "Zero", "by_token", "compare", "draw", "evaluate", "find",
     "load_model", "load_task", "nulls", "peers", "portrait", "portraits", "score", "stability", "tune",
 ]  # fmt: skip
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .finding.portraits.portrait import Portrait, portrait, portraits
     from .finding.score import TrialScores, score
     from .finding.skill import SkillNeurons
-    from .models import Backbone, Baseline, NeuronSet, Noise, Scale, Zero, load_model
+    from .models import Backbone, Baseline, NeuronSet, Noise, Push, Scale, Zero, load_model
     from .tasks import Subtask, Task, load_task
     from .tuning.config import TuneConfig
     from .tuning.evaluate import Evaluation, evaluate

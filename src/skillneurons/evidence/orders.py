@@ -65,9 +65,11 @@ class Order:
         return digest(self.name, str(self.draw), *parts, b"" if self.turns is None else self.turns.tobytes())
 
 
-def of_run(name: str, skill: SkillNeurons, scope: Scope = "layer", bottom: bool = False) -> Order:
-    """A run's own order, the most predictive first, or the least with `bottom`."""
-    chosen = (skill.bottom if bottom else skill.top)(fraction=1.0, scope=scope).neurons
+def of_run(
+    name: str, skill: SkillNeurons, scope: Scope = "layer", bottom: bool = False, subtask: str | None = None
+) -> Order:
+    """A run's own order, or a subtask's: the most predictive first, or the least with `bottom`."""
+    chosen = (skill.bottom if bottom else skill.top)(fraction=1.0, scope=scope, subtask=subtask).neurons
     return _order(name, skill.widths, chosen, scope)
 
 

@@ -128,3 +128,20 @@ class Baseline:
         if self.one:
             return means[:-2].mean(0).to(activations).expand(activations.shape).clone()
         return means[rows].to(activations.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Push:
+    """Add to each chosen activation its neuron's own amount: of each layer [neuron], one tensor a layer."""
+
+    amounts: Sequence[Float[Tensor, " neuron"]]
+
+    def at(
+        self,
+        layer: int,
+        activations: Float[Tensor, "batch token chosen"],
+        neurons: Int[Tensor, " chosen"],
+        rows: Int[Tensor, "batch token"],
+    ) -> Float[Tensor, "batch token chosen"]:
+        """The activations and the amounts."""
+        return activations + self.amounts[layer].to(activations)[neurons]

@@ -90,10 +90,10 @@ def find_sites(
 def entrances(model: nn.Module, site: Site) -> tuple[str, ...]:
     """The paths of the linear layers that lead into a site: up-projection and gate, each of every token by itself."""
     modules = dict(model.named_modules())
-    block = _block(site.path, modules)
+    block = block_of(site.path, modules)
     if block is None:
         return ()
-    size = _shape(modules[site.path])
+    size = linear_shape(modules[site.path])
     assert size is not None
     width, hidden = size
     return tuple(
@@ -101,9 +101,41 @@ def entrances(model: nn.Module, site: Site) -> tuple[str, ...]:
         for path, module in modules.items()
         if path != site.path
         and path.startswith(f"{block}.")
-        and _shape(module) in ((hidden, width), (hidden, 2 * width))
+        and linear_shape(module) in ((hidden, width), (hidden, 2 * width))
         and not any(_mixes(part, modules) for part in _above(path) if part in modules)
     )
+
+
+def attention_outputs(model: nn.Module, sites: Sequence[Site], probe: Callable[[], object]) -> tuple[str, ...]:
+    """The paths of the attention's output projections, one for each site's block: the last linear layer it runs.
+
+    `probe` runs tokens through the stack. Raises `SkillNeuronsError` where a block has no attention of linear layers.
+    """
+    modules = dict(model.named_modules())
+    blocks = dict.fromkeys(block_of(site.path, modules) for site in sites)
+    inside = {
+        path: block
+        for path, module in modules.items()
+        if linear_shape(module)
+        and (block := block_of(path, modules)) in blocks
+        and any(_mixes(part, modules) for part in _above(path) if part in modules)
+    }
+    last: dict[str | None, str] = {}
+
+    def call(path: str) -> None:
+        last[inside[path]] = path
+
+    with contextlib.ExitStack() as hooks:
+        for path in inside:
+            hook = modules[path].register_forward_pre_hook(lambda _module, _args, path=path: call(path))
+            hooks.callback(hook.remove)
+        probe()
+    if lacking := [block for block in blocks if block is None or block not in last]:
+        raise SkillNeuronsError(
+            f"an attention ends in a linear layer; {lacking[0] or sites[0].path} of {type(model).__name__} has none. "
+            "Use adapters after the FFN alone."
+        )
+    return tuple(last[block] for block in blocks)
 
 
 def refuse_experts(config: Any, name: str, stack: nn.Module | None = None) -> None:
@@ -160,7 +192,7 @@ def _down_projections(modules: Mapping[str, nn.Module], hidden: int) -> dict[str
     """Each down-projection's path and its width."""
     blocks: dict[str, dict[str, tuple[int, int]]] = {}  # each block's linear layers outside what mixes tokens
     for path, module in modules.items():
-        shape, block = _shape(module), _block(path, modules)
+        shape, block = linear_shape(module), block_of(path, modules)
         if shape and block and not any(_mixes(part, modules) for part in _above(path) if part in modules):
             blocks.setdefault(block, {})[path] = shape
     downs: dict[str, int] = {}
@@ -181,7 +213,7 @@ def _down_projections(modules: Mapping[str, nn.Module], hidden: int) -> dict[str
     return downs
 
 
-def _shape(module: nn.Module) -> tuple[int, int] | None:
+def linear_shape(module: nn.Module) -> tuple[int, int] | None:
     """Inputs and outputs of a linear layer, None of anything else; GPT-2's `Conv1D` has its weight transposed."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
@@ -200,7 +232,7 @@ def _mixes(path: str, modules: Mapping[str, nn.Module]) -> bool:
     return bool(_ATTENTION.search(path.rpartition(".")[2]) or _MIXER.search(type(modules[path]).__name__))
 
 
-def _block(path: str, modules: Mapping[str, nn.Module]) -> str | None:
+def block_of(path: str, modules: Mapping[str, nn.Module]) -> str | None:
     """The innermost block around `path`: an item of a list of blocks; None outside such lists."""
     around = [part for part in _above(path) if _lists_blocks(modules.get(part.rpartition(".")[0]))]
     return around[-1] if around else None
@@ -211,7 +243,7 @@ def _lists_blocks(module: nn.Module | None) -> bool:
     if not isinstance(module, nn.ModuleList):
         return False
     kinds = [type(item) for item in module]
-    parts = len(set(kinds)) == len(kinds) > 1 or any(_shape(item) for item in module)
+    parts = len(set(kinds)) == len(kinds) > 1 or any(linear_shape(item) for item in module)
     return not parts
 
 
@@ -222,7 +254,7 @@ def _matching(modules: Mapping[str, nn.Module], pattern: str) -> dict[str, int]:
             f"sites must hold {{layer}} where the layer's number stands; given: {pattern!r}. {_REMEDY}"
         )
     expression = re.compile(r"(?:.*\.)?" + re.escape(pattern).replace(r"\{layer\}", r"\d+"))
-    linears = {path: shape[0] for path, module in modules.items() if (shape := _shape(module))}
+    linears = {path: shape[0] for path, module in modules.items() if (shape := linear_shape(module))}
     found = {path: width for path, width in linears.items() if expression.fullmatch(path)}
     if not found:
         kinds = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "{layer}", path, count=1) for path in linears))
