@@ -12,11 +12,14 @@ import torch
 import skillneurons as sn
 from skillneurons.evidence import curves as module
 from skillneurons.evidence.claims import paired
-from skillneurons.evidence.curves import BOTTOM, RANDOM, SKILL, Curves, PerturbConfig, perturb
+from skillneurons.evidence.config import PerturbConfig
+from skillneurons.evidence.curves import BOTTOM, RANDOM, SKILL, Curves, perturb
 from skillneurons.evidence.orders import drawn, of_run, of_scores
 from skillneurons.evidence.spread import spread
+from skillneurons.tuning.config import AdapterConfig, BitFitConfig
 from skillneurons.tuning.evaluate import evaluate_inputs
 from skillneurons.tuning.prompt import seed_of
+from skillneurons.tuning.tuned import tune_weights
 
 from .families import tiny
 from .makings import make
@@ -78,6 +81,31 @@ def test_each_edit_is_the_one_that_is_named(finding: tuple[sn.Backbone, sn.Skill
     assert rows["accuracy"].item() == expected
 
 
+@pytest.mark.parametrize("method", [AdapterConfig(lr=0.01), BitFitConfig(lr=0.01)], ids=["adapter", "bitfit"])
+def test_what_was_tuned_otherwise_is_perturbed_in_the_prompts_order(
+    finding: tuple[sn.Backbone, sn.SkillNeurons], method: Any
+) -> None:
+    model, skill = finding
+    loop: dict[str, Any] = {"trials": 2, "steps": 4, "evaluate_every": 2}
+    tuned = tune_weights(model, skill.task, method, **loop)
+    found = perturb(model, skill, tuned=tuned, **OPTIONS | {"draws": 1})
+    for row in found.table().query("order == 'skill'").to_dict("records"):
+        own = tuned[row["trial"]]
+        noise = sn.Noise(3.0, seed=seed_of(0, row["trial"], 0, round(1e6 * row["share"])))
+        chosen = skill.top(fraction=row["share"] or 0.25, scope="layer")
+        with own.applied(model):
+            if row["share"]:
+                with model.edit(chosen, noise):
+                    expected = sn.evaluate(model, skill.task, own.prompt)
+            else:
+                expected = sn.evaluate(model, skill.task, own.prompt)
+        assert row["accuracy"] == expected.accuracy
+    assert found.table()["accuracy"].nunique() > 2
+    assert not found.table().equals(perturb(model, skill, **OPTIONS | {"draws": 1}).table())
+    with pytest.raises(sn.SkillNeuronsError, match="baselines are means beside a prompt"):
+        perturb(model, skill, tuned=tuned, edit="baseline")
+
+
 def made(right: dict[str, Any], shares: list[float]) -> Curves:
     """Curves of one trial with these [draw, share, sample] answers."""
     rows: list[dict[str, Any]] = []
@@ -89,7 +117,7 @@ def made(right: dict[str, Any], shares: list[float]) -> Curves:
                 stacked.append(np.array(point, dtype=np.uint8))
     about = {
         "format": 1, "identity": "x", "config": {"seed": 0, "scope": "layer", "split": "test"}, "trials": 1,
-        "shares": shares, "orders": list(right), "task": "t", "edit": "noise", "majority": 0.5,
+        "shares": shares, "orders": list(right), "task": "t", "edit": "noise", "majority": 0.5, "by": "prompts",
     }  # fmt: skip
     return Curves(about, rows, {"right": torch.from_numpy(np.stack(stacked))})
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import skillneurons as sn
+from skillneurons.finding import statistics
 from skillneurons.finding.score import TrialScores
 from skillneurons.finding.statistics import Counts, Means, scoring_bytes
 from skillneurons.models import Batch
@@ -143,34 +144,108 @@ def test_nothing_of_a_sample_outlives_its_batch(monkeypatch: pytest.MonkeyPatch)
     assert max(alive) <= 1 and not any(ref() is not None for ref in seen)
 
 
-def test_a_neuron_far_more_active_than_the_others_spoils_no_sum() -> None:
+def placed(samples: int, tokens: int, prompt: slice, inputs: Tensor) -> Batch:
+    """A batch of which only the places matter."""
+    return Batch(torch.empty(samples, tokens, 1), torch.ones(samples, tokens, dtype=torch.long), inputs, prompt, 0, {})
+
+
+@pytest.mark.parametrize("count", [400, 4000])
+def test_a_neuron_far_more_active_than_the_others_spoils_no_sum(count: int) -> None:
     draw = torch.Generator().manual_seed(0)
-    labels = np.random.default_rng(0).integers(0, 2, 4000)
-    means = Means([16], 3, labels, classes=2, device=torch.device("cpu"))
-    total, tokens, count, size = torch.zeros(3, 16).double(), torch.zeros(16).double(), 0, 0.0
-    for samples in np.arange(4000).reshape(20, 200):
-        activations = torch.rand(200, 12, 16, generator=draw)
-        activations[:, :, 0] += 30
-        inputs = torch.rand(200, 12, generator=draw) < 0.6
+    labels = np.random.default_rng(0).integers(0, 2, count)
+    means = Means([256], 3, labels, classes=2, device=torch.device("cpu"))
+    total, tokens, there, size = torch.zeros(3, 256).double(), torch.zeros(256).double(), 0, 0.0
+    for samples in np.arange(count).reshape(-1, 200):
+        activations = torch.rand(200, 8, 256, generator=draw)
+        activations[:, :, 0] += 100  # the mean of all is 0.9
+        inputs = torch.rand(200, 8, generator=draw) < 0.6
         inputs[:, :4] = False
-        batch = Batch(torch.empty(200, 12, 1), torch.ones(200, 12, dtype=torch.long), inputs, slice(1, 4), 0, {})
-        means.begin(batch, samples)
+        means.begin(placed(200, 8, slice(1, 4), inputs), samples[np.argsort(labels[samples])])
         means(0, activations)
         total += activations[:, 1:4].double().sum(0)
         tokens += activations[inputs].double().sum(0)
-        count, size = count + int(inputs.sum()), size + float(activations.mean()) / 20
-    weights = np.full((1, 2), 1 / 4000)
-    assert (means.baseline(0, weights)[0] - total / 4000).abs().max() < 1e-6 * size
-    assert (means.mean(0, answer=True)[:3] - total / 4000).abs().max() < 1e-6 * size
-    assert (means.mean(0, answer=True)[4] - tokens / count).abs().max() < 1e-6 * size
+        there, size = there + int(inputs.sum()), size + float(activations.mean()) * 200 / count
+    weights = np.full((1, 2), 1 / count)
+    assert (means.baseline(0, weights)[0] - total / count).abs().max() < 1e-6 * size
+    assert (means.mean(0, answer=True)[:3] - total / count).abs().max() < 1e-6 * size
+    assert (means.mean(0, answer=True)[4] - tokens / there).abs().max() < 1e-6 * size
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("prompt", [slice(0, 4), slice(1, 5), slice(3, 7)])
+def test_statistics_are_a_plain_loop(
+    dtype: torch.dtype, ordered: bool, prompt: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every sample on its own, in float64; worked on a few neurons and a few samples at a time."""
+    monkeypatch.setattr(statistics, "CELLS", 9)
+    monkeypatch.setattr(statistics, "MANY", 16)
+    draw = np.random.default_rng(0)
+    labels, sides = draw.integers(0, 3, 300), np.array([[[1, 0, 1], [0, 1, 0]], [[0, 0, 1], [1, 0, 0]]])
+    values = torch.from_numpy(draw.normal(size=(300, 7, 11))).to(dtype)
+    inputs = torch.from_numpy(draw.random((300, 7)) < 0.5)
+    inputs[:, prompt] = False
+    baselines = torch.from_numpy(draw.normal(size=(2, 4, 11)) / 3).float()
+    baselines[:, :, 0] = values[7, prompt, 0]  # which is not above itself
+    means, counts = Means([11], 4, labels, 3, torch.device("cpu")), Counts([baselines], labels, sides)
+    for samples in np.array_split(draw.permutation(300), 5):
+        samples = samples[np.argsort(labels[samples])] if ordered else samples
+        for statistic in (means, counts):
+            statistic.begin(placed(len(samples), 7, prompt, inputs[samples]), samples)
+            statistic(0, values[samples])
+
+    plain = values.double().numpy()
+    sums = np.stack([plain[labels == label][:, prompt].sum(0) for label in range(3)])
+    rest = np.stack([plain[:, 0].mean(0), plain[inputs.numpy()].mean(0)])
+    assert np.abs(means.sums[0].numpy() - sums).max() < 1e-6 * 300
+    assert np.abs(means.mean(0, answer=True).numpy() - np.concatenate([sums.sum(0) / 300, rest])).max() < 1e-6
+    weights = draw.random((2, 3))
+    assert np.abs(means.baseline(0, weights).numpy() - np.einsum("sc,cpn->spn", weights, sums)).max() < 1e-6 * 300
+    for subtask, of in enumerate(sides):
+        above = plain[:, prompt] > baselines[subtask].double().numpy()
+        for side, members in enumerate(of):
+            assert np.array_equal(counts.fired[0][subtask, side].numpy(), above[members[labels] == 1].sum(0))
+
+
+BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+@pytest.mark.parametrize("dtype", BITS)
+def test_activations_are_compared_with_the_baseline_itself(dtype: torch.dtype) -> None:
+    """Every half-precision number, or those around it, beside baselines between two of them, on one and next to one.
+
+    A baseline rounded to the activations' precision the wrong way would let a number count that it passed, or miss one.
+    """
+    draw = torch.Generator().manual_seed(0)
+    some = torch.cat([torch.randn(30, generator=draw), torch.randn(10, generator=draw).bfloat16().float()])
+    some = torch.cat(
+        [some, torch.tensor([0.0, -0.0, 1e-45, -1e-45, 1e-30, -1e-30, 6e-5, 65504, 65519, 65520, 3.39e38])]
+    )
+    some = torch.cat([some, -some, some * 1000, some / 1000])
+    most = torch.full_like(some, torch.inf)
+    baselines = torch.cat([some, some.nextafter(most), some.nextafter(-most)])
+    baselines = baselines[baselines.isfinite()]
+    if dtype.itemsize == 2:
+        numbers = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)  # all there are
+    else:
+        near = (baselines.to(dtype).view(BITS[dtype])[:, None] + torch.arange(-2, 3)).to(BITS[dtype]).view(dtype)
+        numbers = torch.cat([near.flatten(), torch.tensor([torch.inf, -torch.inf, 0.0, -0.0], dtype=dtype)])
+    numbers = numbers[~numbers.isnan()]
+    labels = np.zeros(len(numbers), np.int64)
+    counts = Counts([baselines[None, None]], labels, np.array([[[0], [1]]]))
+    for samples in np.array_split(np.arange(len(numbers)), 50):
+        counts.begin(placed(len(samples), 1, slice(0, 1), torch.zeros(len(samples), 1, dtype=torch.bool)), samples)
+        counts(0, numbers[samples][:, None, None].expand(-1, 1, len(baselines)))
+    expected = (numbers.double()[:, None] > baselines.double()).sum(0)
+    assert torch.equal(counts.fired[0][0, 1, 0].long(), expected)
+    assert counts.fired[0][0, 0].sum() == 0
 
 
 def test_half_precision_is_widened_before_it_is_summed() -> None:
     samples, labels = np.arange(256), np.zeros(256, np.int64)
     means = Means([1], 1, labels, classes=1, device=torch.device("cpu"))
     values = torch.tensor([256.0] + [1.0] * 255, dtype=torch.bfloat16)  # bfloat16 cannot tell 257 from 256
-    there, none = torch.ones(256, 1, dtype=torch.long), torch.zeros(256, 1, dtype=torch.bool)
-    batch = Batch(torch.empty(256, 1, 1), there, none, slice(0, 1), 0, {})
+    batch = placed(256, 1, slice(0, 1), torch.zeros(256, 1, dtype=torch.bool))
     means.begin(batch, samples)
     means(0, values[:, None, None])
     assert float(means.mean(0, answer=True)[0, 0]) == 511 / 256

@@ -81,6 +81,21 @@ def drawing(ax: Axes | None = None, size: tuple[float, float] = (6.4, 3.8)) -> I
             raise
 
 
+@contextmanager
+def panels(count: int, columns: int = 3, size: tuple[float, float] = (4.6, 3.2)) -> Iterator[list[Axes]]:
+    """`count` axes side by side in one new figure, each of `size` in inches, while the block draws on them."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    with drawing(size=(size[0] * columns, size[1] * rows)) as first:
+        figure = first.get_figure(root=True)
+        assert figure is not None
+        first.remove()
+        grid = figure.subplots(rows, columns, squeeze=False).flatten()
+        for ax in grid[count:]:
+            ax.remove()
+        yield list(grid[:count])
+
+
 def line(index: int) -> dict[str, Any]:
     """Colour and style of the line of series `index`, from 0; 36 series differ."""
     return {"color": _nth(COLOURS, index), "linestyle": _turned(LINES, index)}

@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
 from rich.table import Table
 from scipy.stats import t as student
 
-from ..config import Config
 from ..errors import SkillNeuronsError
 from ..figures import FAINT, drawing, legend, line, words
 from ..files import digest
@@ -42,7 +41,9 @@ from ..progress import progress, say
 from ..tuning.evaluate import evaluate_inputs
 from ..tuning.inputs import Inputs
 from ..tuning.prompt import seed_of
+from ..tuning.tuned import Tuned
 from .claims import Paired, paired
+from .config import PerturbConfig
 from .orders import Order, drawn, of_run
 from .result import Evidence, told
 from .spread import spread
@@ -51,46 +52,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SKILL, BOTTOM, RANDOM = "skill", "bottom", "random"
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class PerturbConfig(Config):
-    """Options of perturbation curves; noise, rates and scope are the paper's and its authors' code's."""
-
-    edit: Literal["noise", "zero", "baseline", "scale"] = "noise"
-    """What is done to a neuron: Gaussian noise, 0, its mean over train, or a factor."""
-    std: Annotated[float, Field(ge=0)] = 0.1
-    """Standard deviation of the noise."""
-    relative: bool = False
-    """Whether that is a multiple of each neuron's own standard deviation over the split's tokens."""
-    per: Literal["sample", "token"] = "sample"
-    """Whether a neuron's noise is shared by a sample's tokens."""
-    factor: float = 0.0
-    """The factor of scale."""
-    tokens: Literal["all", "prompt", "answer", "input"] = "all"
-    """The tokens on which neurons are perturbed."""
-    most: Share = 0.2
-    """The largest share of neurons perturbed."""
-    step: Share = 0.01
-    """From one share to the next."""
-    scope: Literal["layer", "model"] = "layer"
-    """The same share of each layer, or of all neurons together."""
-    draws: Annotated[int, Field(ge=1)] = 5
-    """Random orders, each with as many neurons of each layer."""
-    narrow: Annotated[float, Field(gt=0)] | None = None
-    """Draw no further random orders once their mean area is known within so many points (95 %)."""
-    bottom: bool = True
-    """Whether the run's order is also followed from its end."""
-    split: Literal["train", "dev", "test"] = "test"
-    """The samples that are answered."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the random orders and of the noise."""
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """0 and the shares that are perturbed."""
-        count = int(np.floor(self.most / self.step + 1e-9))
-        return (0.0, *(round(self.step * number, 10) for number in range(1, count + 1)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,7 +127,8 @@ class Curves(Evidence):
             ax.axhline(100 * self.about["majority"], color=FAINT, linestyle=":", label="one answer for all")
             ax.set_xlabel(f"neurons perturbed, % of {'each layer' if self._of_layers else 'all'}")
             ax.set_ylabel(f"accuracy on {self.about['config']['split']}, %")
-            ax.set_title(f"{words(self.about['task'])}: {words(self.about['edit'], 60)}")
+            by = "" if self.about["by"] == "prompts" else f" ({self.about['by']})"
+            ax.set_title(f"{words(self.about['task'])}{by}: {words(self.about['edit'], 60)}")
             legend(ax)
         return ax
 
@@ -199,24 +161,30 @@ def perturb(
     skill: SkillNeurons,
     *,
     orders: Sequence[Order] = (),
+    tuned: Sequence[Tuned] = (),
     config: PerturbConfig | None = None,
     out: str | Path | None = None,
     **options: Any,
 ) -> Curves:
     """Perturb the neurons of `model` in the order of `skill`, and in others, under the prompts of `skill`.
 
-    Options are those of `PerturbConfig`; `orders` stand beside the run's, its reverse and the random ones. `out`: where
-    finished points are kept: the same call goes on where a killed one stopped, and returns at once where all are there.
-    Raises `SkillNeuronsError` where the run is of another model, or two orders have one name.
+    Options are those of `PerturbConfig`; `orders` stand beside the run's, its reverse and random ones. `tuned`: what
+    answers in the prompts' place, such as adapters for the same task (Figures 7 and 12). `out`: where finished points
+    are kept: the same call goes on where a killed one stopped, and returns at once where all are there. Raises
+    `SkillNeuronsError` where the run is of another model, or two orders have one name.
     """
     config = config or PerturbConfig.make(**options)
     refuse_foreign(model, skill)
     given = _orders(skill, orders, config)
-    points = _Points(model, skill, given, config, None if out is None else Path(out))
+    if tuned and config.edit == "baseline":
+        raise SkillNeuronsError(
+            "baselines are means beside a prompt, which other methods do not have. Choose another --edit for them."
+        )
+    points = _Points(model, skill, given, config, None if out is None else Path(out), tuned)
     if out is not None and there(Path(out), Curves.name):
-        found = Curves.load(out)
-        if found.about["made"] == points.about["identity"]:
-            return found
+        kept = Curves.load(out)
+        if kept.about["made"] == points.about["identity"]:
+            return kept
     rows, right = [], []
     for order, trial, share, found in points.all():
         accuracy = float(found.mean())
@@ -226,7 +194,8 @@ def perturb(
     about = told(Curves.version, config, skill) | {
         "made": points.about["identity"],
         "model": skill.about["model"], "task": skill.about["task"], "kind": skill.about["kind"],
-        "trials": len(skill.prompts), "majority": skill.task.majority(config.split), "edit": _named(config),
+        "trials": len(tuned or skill.prompts), "by": tuned[0].method.method if tuned else "prompts",
+        "majority": skill.task.majority(config.split), "edit": _named(config),
         "shares": list(config.shares), "orders": list(dict.fromkeys(order.name for order in given)),
     }  # fmt: skip
     curves = Curves(about, rows, {"right": torch.from_numpy(np.stack(right).astype(np.uint8))})
@@ -256,13 +225,21 @@ class _Points:
     """The points of the curves, each evaluated once, kept in a file as they are found."""
 
     def __init__(
-        self, model: Backbone, skill: SkillNeurons, orders: Sequence[Order], config: PerturbConfig, out: Path | None
+        self,
+        model: Backbone,
+        skill: SkillNeurons,
+        orders: Sequence[Order],
+        config: PerturbConfig,
+        out: Path | None,
+        tuned: Sequence[Tuned],
     ) -> None:
-        self.model, self.skill, self.orders, self.config = model, skill, orders, config
-        self.inputs = [Inputs.beside(model, skill.task, prompt) for prompt in skill.prompts]
+        self.model, self.skill, self.orders, self.config, self.tuned = model, skill, orders, config, tuned
+        self.prompts = [own.prompt for own in tuned] or skill.prompts
+        self.inputs = [Inputs.beside(model, skill.task, prompt) for prompt in self.prompts]
         self.spreads: dict[int, list[torch.Tensor]] = {}
         self.path = None if out is None else out / "curves.unfinished.safetensors"
         parts = (skill.about["identity"], config.fingerprint(), *(order.fingerprint for order in orders))
+        parts += tuple(own.identity for own in tuned)
         self.about = {"identity": digest(*parts)}
         self.right = self._kept()
 
@@ -298,9 +275,11 @@ class _Points:
     def _point(self, order: Order, trial: int, share: float, advance: Any) -> Bool[np.ndarray, " sample"]:
         key = f"{trial}/{order.name}/{order.draw}/{share}" if share else f"{trial}"
         if key not in self.right:
-            inputs, prompt = self.inputs[trial], self.skill.prompts[trial]
-            with self.model.edit(order.first(share), self._edit(trial, order.draw, share), self.config.tokens):
-                found = evaluate_inputs(inputs, prompt.embedding, self.config.split, label=None)
+            inputs, prompt = self.inputs[trial], self.prompts[trial]
+            with self.tuned[trial].applied(self.model) if self.tuned else nullcontext():
+                edit = self._edit(trial, order.draw, share)
+                with self.model.edit(order.first(share), edit, self.config.tokens):
+                    found = evaluate_inputs(inputs, prompt.embedding, self.config.split, label=None)
             self.right[key] = found.correct
             advance(1, note=f"{order.name}, {share:.0%}: {found.accuracy:.3f}" if share else None)
             if self.path is not None:
@@ -316,7 +295,7 @@ class _Points:
         if config.edit == "baseline":
             return Baseline([self.skill.scores[trial].mean(layer) for layer in range(self.model.layers)])
         if config.relative and trial not in self.spreads:
-            self.spreads[trial] = spread(self.model, self.skill.task, self.skill.prompts[trial])
+            self.spreads[trial] = spread(self.model, self.skill.task, self.prompts[trial])
         seed = seed_of(config.seed, trial, draw, round(1e6 * share))
         return Noise(config.std, config.per, self.spreads[trial] if config.relative else None, seed)
 

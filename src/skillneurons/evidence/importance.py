@@ -33,7 +33,8 @@ from ..figures import drawing
 from ..finding.agreement import comparable
 from ..finding.skill import SkillNeurons
 from ..models import Backbone
-from .curves import SKILL, Curves, PerturbConfig, perturb
+from .config import PerturbConfig
+from .curves import SKILL, Curves, perturb
 from .groupings import Grouped, grouped
 from .heat import by_kind, heat
 from .orders import of_run

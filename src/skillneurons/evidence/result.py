@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pandas as pd
 from torch import Tensor
@@ -27,6 +27,9 @@ from ..config import Config
 from ..files import digest
 from ..finding.beside import keep, kept
 from ..finding.skill import SkillNeurons
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,6 +52,10 @@ class Evidence:
     def table(self) -> pd.DataFrame:
         """One row for every figure."""
         return pd.DataFrame(list(self.rows))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The picture that tells the most, on `ax` or on new axes."""
+        raise NotImplementedError
 
     def save(self, folder: str | Path) -> None:
         """Write both files, in place of earlier ones.

@@ -18,18 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..config import Config
 from ..errors import SkillNeuronsError
 from ..figures import FAINT, drawing, legend, line, words
 from ..finding.measure import interval
@@ -42,6 +40,7 @@ from ..progress import progress
 from ..tuning.evaluate import evaluate_inputs
 from ..tuning.inputs import Inputs
 from .claims import Paired, paired
+from .config import SteerConfig
 from .orders import drawn, of_run
 from .result import Evidence, told
 from .spread import spread
@@ -50,21 +49,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SKILL, RANDOM, SIGNS = "skill", "random neurons", "random signs"
-
-
-class SteerConfig(Config):
-    """How far which neurons are pushed."""
-
-    fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """The share of each layer's neurons, the most predictive first."""
-    doses: tuple[float, ...] = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
-    """Multiples of a neuron's spread by which it is pushed along its sign."""
-    draws: Annotated[int, Field(ge=1)] = 5
-    """Draws of random neurons, and of random signs."""
-    split: Literal["train", "dev", "test"] = "test"
-    """The samples that are answered."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of what is drawn."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -185,6 +185,21 @@ def compare(*skills: SkillNeurons, fraction: float = 0.01) -> Agreement:
     several subtasks takes theirs in turn. The top is a `fraction` of all neurons, at least 10. Raises
     `SkillNeuronsError` for fewer than two runs, and for runs of different models.
     """
+    names = comparable(skills)
+    subtasks = [[own["name"] for own in skill.about["subtasks"]] for skill in skills]
+    shown = subtasks[0] if all(own == subtasks[0] for own in subtasks) else [OWN]
+    rankings = {
+        ranking: {name: ranking_of(skill, ranking) for name, skill in zip(names, skills, strict=True)}
+        for ranking in shown
+    }
+    return _agreement("runs", rankings, fraction)
+
+
+def comparable(skills: Sequence[SkillNeurons]) -> list[str]:
+    """What tells the runs apart: their folders' names, or their tasks'; numbered where these are the same.
+
+    Raises `SkillNeuronsError` for fewer than two runs, and for runs of different models.
+    """
     if len(skills) < 2:
         raise SkillNeuronsError(f"at least two runs are compared; given: {len(skills)}. Name another.")
     names = _names(skills)
@@ -196,12 +211,17 @@ def compare(*skills: SkillNeurons, fraction: float = 0.01) -> Agreement:
                 f"runs are compared within one model, for a neuron of one is none of another's; {names[0]} is of "
                 f"{_model(skills[0])}, {name} of {_model(skill)}. Choose runs of the same model."
             )
-    subtasks = [[own["name"] for own in skill.about["subtasks"]] for skill in skills]
-    shown = subtasks[0] if all(own == subtasks[0] for own in subtasks) else [OWN]
-    rankings = {
-        ranking: {name: _ranked(skill, ranking) for name, skill in zip(names, skills, strict=True)} for ranking in shown
-    }
-    return _agreement("runs", rankings, fraction)
+    return names
+
+
+def ranking_of(skill: SkillNeurons, ranking: str = OWN) -> Ranking:
+    """A run's neurons in one ranking. That of several subtasks in turn has no predictivity of its own: its ranks do."""
+    own = skill.about["task"] if ranking == OWN else ranking
+    table = skill.table()
+    rows = table[table["subtask"] == own].sort_values(["layer", "neuron"])
+    rank = rows["rank"].to_numpy()
+    mixed = len(skill.about["subtasks"]) > 1 and ranking == OWN
+    return -rank.astype(np.float64) if mixed else rows["predictivity"].to_numpy(), np.argsort(rank)
 
 
 def rank_correlation(one: Float[np.ndarray, " neuron"], other: Float[np.ndarray, " neuron"]) -> float | None:
@@ -237,22 +257,11 @@ def _agreement(
     return Agreement(of, top, neurons, tuple(pairs))
 
 
-def _ranked(skill: SkillNeurons, ranking: str) -> Ranking:
-    """A run's neurons in one ranking. That of several subtasks in turn has no predictivity of its own: its ranks do."""
-    own = skill.about["task"] if ranking == OWN else ranking
-    table = skill.table()
-    rows = table[table["subtask"] == own].sort_values(["layer", "neuron"])
-    rank = rows["rank"].to_numpy()
-    mixed = len(skill.about["subtasks"]) > 1 and ranking == OWN
-    return -rank.astype(np.float64) if mixed else rows["predictivity"].to_numpy(), np.argsort(rank)
-
-
 def _versus(pair: Pair, several: bool) -> str:
     return f"{pair.ranking}: {pair.one}, {pair.other}" if several else f"{pair.one}, {pair.other}"
 
 
 def _names(skills: Sequence[SkillNeurons]) -> list[str]:
-    """What tells the runs apart: their folders' names, or their tasks'; numbered where these are the same."""
     plain = [skill.about["task"] if skill.folder is None else skill.folder.name for skill in skills]
     counted = Counter(plain)
     return [

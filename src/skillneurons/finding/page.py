@@ -51,19 +51,24 @@ def publish(skill: SkillNeurons) -> Path:
     assert skill.folder is not None
     shutil.rmtree(skill.folder / FIGURES, ignore_errors=True)  # pictures of less than is known now, and halves of some
     drawn = [path for path in draw(skill, skill.folder / FIGURES) if path.suffix == ".svg"]
-    title = html.escape(f"{skill.about['task']}: skill neurons")
+    title = f"{skill.about['task']}: skill neurons"
     told = as_html(skill.about, skill.nulls, skill.agreement, skill.peers)
     figures = "\n".join(_figure(path) for path in drawn)
     page = skill.folder / PAGE
     with replacing(page) as temporary:
-        temporary.write_text(
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n{told}\n{figures}\n</body></html>\n",
-            encoding="utf-8",
-        )
+        temporary.write_text(wrapped(title, f"{told}\n{figures}"), encoding="utf-8")
     Run(skill.folder).tidy()
     return page
+
+
+def wrapped(title: str, body: str) -> str:
+    """A whole page of a title, as plain text, and a body of HTML."""
+    title = html.escape(title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n"
+    )
 
 
 def _figure(path: Path) -> str:

@@ -5,18 +5,19 @@
     counts = Counts(baselines, labels, sides)                              # Eq. 4
     sweep(inputs, "dev", embedding, [counts], "trial 1")
 
-`labels` are those of the split that is swept, by sample. What is kept stands on the model's first device, or in main
-memory where that device has no float64; activations of layers that are elsewhere come to it.
+`labels` are those of the split that is swept, by sample. What is kept stands on the model's first device; activations
+of layers that are elsewhere come to it.
 
-Sums are float64 and right to 1e-6 of the mean absolute activation, though a neuron may be a hundred times as active as
-the others. Float64 is slow on a CPU: there float32 adds up a few samples, or one sample's tokens, before float64 takes
-over; of half-precision activations, whose 8 or 11 bits leave room in the 24 of float32, many samples.
+Sums are float64 and right to 1e-6 of the mean absolute activation, from some hundred samples on even for a neuron a
+hundred times as active as the others. Float64 is slow on a CPU: there float32 adds up a few samples, or one sample's
+tokens, before float64 takes over; many samples where activations are of half precision, for their 8 or 11 bits leave
+room in the 24 of float32.
 
 Counts are exact. Comparisons that give bools are slow on a CPU, and so is summing them: integers are compared instead.
 The bits of a floating-point number, read as an integer, grow with the number where it is positive, and fall with it
 where it is negative. So where the baseline is negative, all bits but the sign's are flipped, of baseline and activation
 alike, and the integers compare as the numbers do. A baseline takes the activations' precision, rounded down: what is
-above the one is above the other. Infinite activations are fine, NaN is not.
+above the one is above the other. NaN is not provided for: loading refuses models that overflow.
 
 Both are fastest where samples of a label follow one another in a batch, as `sweep` has them, for they are one slice.
 """
@@ -33,7 +34,7 @@ from torch import Tensor
 
 from ..models import Batch
 
-FEW, MANY = 4, 64
+FEW, MANY = 8, 64
 """Samples summed in float32 before float64 takes over: of float32 activations, and of half-precision ones."""
 CELLS = 2**14
 """As many positions x neurons are worked on at a time on a CPU: what is made of them stays in its cache."""
@@ -58,7 +59,7 @@ class Means:
         device: torch.device,
     ) -> None:  # fmt: skip
         self.labels = labels
-        self.device = device = torch.device("cpu") if device.type == "mps" else device
+        self.device = device
         self.sums = [torch.zeros(classes, positions, width, dtype=torch.float64, device=device) for width in widths]
         self.rest = [torch.zeros(2, width, dtype=torch.float64, device=device) for width in widths]
         self.samples = np.zeros(classes)
@@ -151,7 +152,7 @@ def as_integers(baseline: Float[Tensor, "*cell"], dtype: torch.dtype) -> Int[Ten
 
 
 def _above(values: Int[Tensor, "sample cell"], limit: Int[Tensor, " cell"]) -> Int[Tensor, " cell"]:
-    """How many samples are above the limit; `values` are the bits of floating-point numbers."""
+    """How many samples, fewer than 2^15, are above the limit; `values` are the bits of floating-point numbers."""
     return (values ^ _flips(limit)).gt_(limit).sum(0, dtype=values.dtype)
 
 

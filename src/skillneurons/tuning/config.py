@@ -1,7 +1,8 @@
-"""How a prompt is tuned: every option, with the paper's values as defaults.
+"""How a prompt is tuned: every option, with the paper's values as defaults; what else may be tuned in its place.
 
 TuneConfig.make(trials=3, positions=32)
 TuneConfig.preset("quick", trials=3)     # minutes on two cores rather than hours on a GPU
+AdapterConfig.make(placement="houlsby"); BitFitConfig.make(lr=2e-3)
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class TuneConfig(Config):
     objective: Literal["words", "vocabulary"] = "words"
     """Cross-entropy over the label words, or over the whole vocabulary (Eq. 1)."""
     clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest norm of the prompt's gradient."""
+    """Largest norm of the gradient of what is tuned."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.006
     """Share of the steps over which the learning rate rises."""
     train_limit: Positive | None = None
@@ -70,3 +71,25 @@ class TuneConfig(Config):
         if name not in PRESETS:
             raise SkillNeuronsError(f"a preset is one of {', '.join(PRESETS)}; given: {name!r}.")
         return cls.make(**{**PRESETS[name], **options})
+
+
+class AdapterConfig(Config):
+    """Bottleneck adapters: small layers after those of the model, which stay as they are."""
+
+    method: Literal["adapter"] = "adapter"
+    """Which method this is."""
+    placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"
+    """pfeiffer: after the FFN of each block; houlsby: after its attention as well."""
+    reduction: Positive = 16
+    """The residual stream's width, of which an adapter's bottleneck is this part."""
+    lr: Annotated[float, Field(gt=0)] = 5e-4
+    """Learning rate of Adam."""
+
+
+class BitFitConfig(Config):
+    """BitFit: the model's biases are tuned, nothing else."""
+
+    method: Literal["bitfit"] = "bitfit"
+    """Which method this is."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of Adam."""

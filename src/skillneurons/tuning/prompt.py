@@ -30,11 +30,11 @@ class Prompt:
 
     `embedding` [position, embedding], float32, on the CPU. `accuracy` is that on dev of this very prompt; the
     prompt was chosen by it. `majority` is the share of the commonest label of the same dev samples. `text` has a
-    hard prompt's words.
+    hard prompt's words. Of kind `none`, it has no positions: the model answers from the input alone.
     """
 
     embedding: Float[Tensor, "position embedding"]
-    kind: Literal["soft", "random", "hard"]
+    kind: Literal["soft", "random", "hard", "none"]
     trial: int
     accuracy: float
     majority: float
@@ -84,6 +84,11 @@ def initial(backbone: Backbone, config: TuneConfig, trial: int) -> Float[Tensor,
     std = backbone.embedding_scale if config.init_std == "auto" else config.init_std
     source = torch.Generator().manual_seed(seed_of(config.seed, trial, 0))
     return torch.randn(config.positions, backbone.embedding_size, generator=source) * std
+
+
+def nothing(backbone: Backbone) -> Float[Tensor, "position embedding"]:
+    """A prompt of no positions."""
+    return torch.zeros(0, backbone.embedding_size, device=backbone.device)
 
 
 def hard_prompts(task: Task) -> tuple[str, ...]:

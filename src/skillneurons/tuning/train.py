@@ -1,19 +1,20 @@
-"""Prompt tuning: the loop (paper, section 2.1 and appendix B), for one prompt or for several in one pass.
+"""The one training loop (paper, section 2.1 and appendix B): for a prompt, for several in one pass, for other tensors.
 
     [prompt] = train([Job(inputs, trial=0, lr=1e-3)], config)
     prompts = train([Job(inputs, trial, 1e-3) for trial in range(5)], config)    # each sample beside its own prompt
+    [fitted] = fit([Job(inputs, 0, 1e-3, tensors)], config)      # an adapter's, say, in force in the model meanwhile
 
-Only the prompts have gradients. A step's samples, of all prompts together, run in parts of like length, whose gradients
-are added up: nothing is computed for padding that need not be, and every prompt sees the samples that it would see
-alone. The best prompt on dev is kept; a tie counts as a gain; a prompt that stops leaves the pass. At every evaluation
-the state goes to `checkpoint`, and the random numbers of dropout start anew from the seed, the trials and the step:
-what was killed goes on from its last evaluation and ends as it would have.
+Only what is tuned has gradients. A step's samples, of all prompts together, run in parts of like length, whose
+gradients are added up: nothing is computed for padding that need not be, and every prompt sees the samples that it
+would see alone. The best on dev is kept; a tie counts as a gain; a prompt that stops leaves the pass. At every
+evaluation the state goes to `checkpoint`, and the random numbers of dropout start anew from the seed, the trials and
+the step: what was killed goes on from its last evaluation and ends as it would have.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from math import ceil, isfinite
@@ -35,18 +36,31 @@ from ..progress import progress
 from .config import TuneConfig
 from .evaluate import evaluate_inputs
 from .inputs import Inputs, alike, most_tokens
-from .prompt import Evaluated, Prompt, initial, seed_of
+from .prompt import Evaluated, Prompt, initial, nothing, seed_of
 
 _Samples = Int[np.ndarray, "_"]  # places in a split, of any number
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One prompt to be tuned: its task's inputs, its trial and its learning rate."""
+    """What is to be tuned: its task's inputs, its trial and its learning rate.
+
+    A prompt, unless `tensors` are given, leaves with gradients that the model itself computes with: then there is no
+    prompt, and no other job in the pass.
+    """
 
     inputs: Inputs
     trial: int
     lr: float
+    tensors: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a job came to: the best on dev of its tensors, on the CPU, and the prompt, of no positions beside others."""
+
+    tensors: dict[str, Tensor]
+    prompt: Prompt
 
 
 @dataclass
@@ -54,10 +68,11 @@ class _State:
     job: Job
     total: int  # steps, if nothing stops it
     prompt: Tensor
-    best: Tensor
+    tensors: dict[str, Tensor]  # what is tuned: the prompt, or others
+    best: dict[str, Tensor]
     optimizer: torch.optim.Adam
     step: int = 0
-    accuracy: float = -1.0  # of the best prompt
+    accuracy: float = -1.0  # of the best
     stale: int = 0  # evaluations since the last gain
     losses: list[float] = field(default_factory=list)  # of the steps since the last evaluation
     history: list[Evaluated] = field(default_factory=list)
@@ -66,7 +81,12 @@ class _State:
 
 
 def train(jobs: Sequence[Job], config: TuneConfig, checkpoint: Path | None = None, identity: str = "") -> list[Prompt]:
-    """Tune the prompts of `jobs`, of one backbone, in one pass; the best of each on dev.
+    """Tune the prompts of `jobs`, of one backbone, in one pass; the best of each on dev. See `fit`."""
+    return [own.prompt for own in fit(jobs, config, checkpoint, identity)]
+
+
+def fit(jobs: Sequence[Job], config: TuneConfig, checkpoint: Path | None = None, identity: str = "") -> list[Fitted]:
+    """Tune what `jobs`, of one backbone, ask for, in one pass; the best of each on dev.
 
     `checkpoint`: where the state is kept between evaluations; one that `identity` does not fit is not used.
     """
@@ -84,7 +104,7 @@ def train(jobs: Sequence[Job], config: TuneConfig, checkpoint: Path | None = Non
                     advance(0, note=f"loss {point.loss:.3f}, dev accuracy {point.accuracy:.3f}")
             if checkpoint is not None:
                 _save(states, checkpoint, identity)
-    return [_prompt(own) for own in states]
+    return [_fitted(own) for own in states]
 
 
 def losses(inputs: Inputs, config: TuneConfig, trial: int, lr: float, steps: int) -> list[float]:
@@ -100,22 +120,32 @@ def _named(jobs: Sequence[Job]) -> str:
 
 def _begin(job: Job, config: TuneConfig) -> _State:
     backbone = job.inputs.backbone
-    prompt = initial(backbone, config, job.trial).to(backbone.device).requires_grad_()
-    optimizer = torch.optim.Adam([prompt], lr=job.lr, betas=(0.9, 0.98), eps=1e-6)
+    if job.tensors is None:
+        prompt = initial(backbone, config, job.trial).to(backbone.device).requires_grad_()
+        tensors = {"prompt": prompt}
+    else:
+        prompt, tensors = nothing(backbone), dict(job.tensors)
+    optimizer = torch.optim.Adam(tensors.values(), lr=job.lr, betas=(0.9, 0.98), eps=1e-6)
     total = config.epochs * ceil(len(job.inputs.tokens("train")) / config.batch)
     if config.steps is not None:
         total = min(total, config.steps)
-    return _State(job, total, prompt, prompt.detach().clone(), optimizer)
+    return _State(job, total, prompt, tensors, _copied(tensors), optimizer)
 
 
-def _prompt(own: _State) -> Prompt:
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _fitted(own: _State) -> Fitted:
     inputs, job = own.job.inputs, own.job
     labels = inputs.labels("dev")
     majority = float(np.bincount(labels).max() / len(labels))
-    return Prompt(
-        own.best.cpu(), "soft", job.trial, own.accuracy, majority, len(labels), inputs.limit, job.lr,
-        tuple(own.history),
+    tensors = {name: tensor.cpu() for name, tensor in own.best.items()}
+    prompt = Prompt(
+        tensors.get("prompt", own.prompt.cpu()), "soft" if job.tensors is None else "none", job.trial, own.accuracy,
+        majority, len(labels), inputs.limit, job.lr, tuple(own.history),
     )  # fmt: skip
+    return Fitted(tensors, prompt)
 
 
 def _steps(states: Sequence[_State], config: TuneConfig, advance: Callable[..., None]) -> None:
@@ -136,7 +166,7 @@ def _steps(states: Sequence[_State], config: TuneConfig, advance: Callable[..., 
                 own.step += 1
             advance(1)
     for own in states:
-        if not bool(own.prompt.isfinite().all()):
+        if not all(bool(tensor.isfinite().all()) for tensor in own.tensors.values()):
             raise _lost(own)
 
 
@@ -163,7 +193,7 @@ def _run(
                     own.optimizer.zero_grad()
                 losses = _gradients(states, config, [_chosen(own, config, step) for own in states])
                 for own in states:
-                    torch.nn.utils.clip_grad_norm_([own.prompt], config.clip)
+                    torch.nn.utils.clip_grad_norm_(own.tensors.values(), config.clip)
                     own.optimizer.param_groups[0]["lr"] = rate(own, step)
                     own.optimizer.step()
                 yield losses
@@ -172,7 +202,7 @@ def _run(
 
 
 def _gradients(states: Sequence[_State], config: TuneConfig, chosen: Sequence[_Samples]) -> list[float]:
-    """Add to each prompt's gradient that of its mean loss over its samples; the losses."""
+    """Add to the gradients of what is tuned those of its mean loss over its samples; the losses."""
     device = states[0].prompt.device
     losses = torch.zeros(len(states), device=device)
     for part in _parts(states, config, chosen):
@@ -201,7 +231,7 @@ def _parts(
     samples = np.concatenate(chosen)
     lengths = [own.job.inputs.tokens("train").lengths[some] for own, some in zip(states, chosen, strict=True)]
     most = most_tokens(states[0].prompt.device, gradients=True)
-    for part in alike(np.concatenate(lengths) + config.positions + 1, most):
+    for part in alike(np.concatenate(lengths) + states[0].prompt.shape[0] + 1, most):
         yield [(int(one), samples[part[owners[part] == one]]) for one in np.unique(owners[part])]
 
 
@@ -233,24 +263,26 @@ def _keep(own: _State, accuracy: float) -> Evaluated:
     own.history.append(point)
     own.losses = []
     if accuracy >= own.accuracy:
-        own.accuracy, own.stale, own.best = accuracy, 0, own.prompt.detach().clone()
+        own.accuracy, own.stale, own.best = accuracy, 0, _copied(own.tensors)
     else:
         own.stale += 1
     return point
 
 
-_PARTS = ("prompt", "best", "mean", "square")  # of a state's tensors: the latter two are Adam's
+_PARTS = ("now", "best", "mean", "square")  # of each tensor that is tuned: the latter two are Adam's
 
 
 def _save(states: Sequence[_State], checkpoint: Path, identity: str) -> None:
-    tensors: dict[str, Float[Tensor, "position embedding"]] = {}
+    tensors: dict[str, Tensor] = {}
     for number, own in enumerate(states):
-        adam = own.optimizer.state[own.prompt]
-        values = (own.prompt.detach(), own.best, adam["exp_avg"], adam["exp_avg_sq"])
-        tensors |= {f"{part}.{number}": value for part, value in zip(_PARTS, values, strict=True)}
+        for name, tensor in own.tensors.items():
+            adam = own.optimizer.state[tensor]  # nothing of a tensor that no pass has used
+            moments = (adam.get(key, torch.zeros_like(tensor)) for key in ("exp_avg", "exp_avg_sq"))
+            values = (tensor.detach(), own.best[name], *moments)
+            tensors |= {f"{part}.{number}.{name}": value for part, value in zip(_PARTS, values, strict=True)}
     about = {
         "identity": identity,
-        "prompts": [
+        "jobs": [
             {
                 "step": own.step, "accuracy": own.accuracy, "stale": own.stale, "losses": own.losses,
                 "history": [asdict(point) for point in own.history],
@@ -271,19 +303,24 @@ def _resume(states: Sequence[_State], checkpoint: Path, identity: str) -> None:
     try:
         with safe_open(checkpoint, "pt", device=str(states[0].prompt.device)) as file:
             about = json.loads(file.metadata()["state"])
-            if about["identity"] != identity or len(about["prompts"]) != len(states):
+            if about["identity"] != identity or len(about["jobs"]) != len(states):
                 return
-            kept = [[file.get_tensor(f"{part}.{number}") for part in _PARTS] for number in range(len(states))]
+            kept = [
+                {name: [file.get_tensor(f"{part}.{number}.{name}") for part in _PARTS] for name in own.tensors}
+                for number, own in enumerate(states)
+            ]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return  # none there, or nothing that this program wrote whole: begin anew
-    if any(own.prompt.shape != prompt.shape for own, (prompt, *_) in zip(states, kept, strict=True)):
+    pairs = zip(states, kept, strict=True)
+    if any(own.tensors[name].shape != now.shape for own, parts in pairs for name, (now, *_) in parts.items()):
         return
-    for own, there, (prompt, best, mean, square) in zip(states, about["prompts"], kept, strict=True):
-        with torch.no_grad():
-            own.prompt.copy_(prompt)
-        own.best = best
-        own.optimizer.state[own.prompt] = {
-            "step": torch.tensor(float(there["step"])), "exp_avg": mean, "exp_avg_sq": square
-        }  # fmt: skip
+    for own, there, parts in zip(states, about["jobs"], kept, strict=True):
+        for name, (now, best, mean, square) in parts.items():
+            with torch.no_grad():
+                own.tensors[name].copy_(now)
+            own.best[name] = best
+            own.optimizer.state[own.tensors[name]] = {
+                "step": torch.tensor(float(there["step"])), "exp_avg": mean, "exp_avg_sq": square
+            }  # fmt: skip
         own.step, own.accuracy, own.stale, own.losses = (there[key] for key in ("step", "accuracy", "stale", "losses"))
         own.history = [Evaluated(**point) for point in there["history"]]

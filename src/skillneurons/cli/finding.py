@@ -1,41 +1,24 @@
-"""The command line: a thin skin over the public face.
-
-    skillneurons demo                                   the whole story on the embedded miniature, offline
-    skillneurons find MODEL TASK --trials 5 --out runs/sst2
-    skillneurons neuron RUN LAYER NEURON                what a neuron does: its texts, its labels, token by token
-    skillneurons compare RUN RUN...                     how alike runs of one model rank its neurons
-    skillneurons inspect MODEL                          where the neurons are, how many, what scoring will cost
-
-Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after Ctrl-C.
-"""
+"""The commands that find skill neurons and show them: demo, find, neuron, compare, inspect."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from pydantic import ValidationError
-from rich.console import Console
 from tyro.conf import Positional
 
-from .config import explain
-from .errors import SkillNeuronsError
-from .finding.nulls.config import NullConfig
-from .progress import quiet, say
-from .tuning.config import PRESETS, TuneConfig
-from .units import in_bytes
+from ..finding.nulls.config import NullConfig
+from ..progress import say
+from ..tuning.config import TuneConfig
+from ..units import in_bytes
+from .common import Dtype, console, load
 
 if TYPE_CHECKING:
-    from .finding.skill import SkillNeurons
-    from .models import Backbone
-
-DESCRIPTION = "Find the neurons of a pretrained Transformer that carry the skill a task needs. Begin with: demo."
-Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+    from ..finding.skill import SkillNeurons
+    from ..models import Backbone
 
 
 @dataclass(frozen=True)
@@ -69,11 +52,11 @@ class Find:
 
     def run(self) -> None:
         """Find, then show."""
-        from .finding.find import find
-        from .tasks import load_task
+        from ..finding.find import find
+        from ..tasks import load_task
 
         task = load_task(self.task)
-        model = _model(self.model, self.device, self.dtype, self.random_weights, self.sites)
+        model = load(self.model, self.device, self.dtype, self.random_weights, self.sites)
         out = self.out or Path("runs") / task.name
         say(f"{task.name}: {_sizes(task.sizes)}; limits are {_limits(self.config)}.")
         skill = find(model, task, config=self.config, out=out)
@@ -114,11 +97,11 @@ class Neuron:
 
     def run(self) -> None:
         """Read the run, load its model, show."""
-        from .finding.portraits.by_token import by_token
-        from .finding.portraits.portrait import portrait
-        from .finding.skill import SkillNeurons
-        from .finding.standing import refuse_trial, standings
-        from .tasks import load_task
+        from ..finding.portraits.by_token import by_token
+        from ..finding.portraits.portrait import portrait
+        from ..finding.skill import SkillNeurons
+        from ..finding.standing import refuse_trial, standings
+        from ..tasks import load_task
 
         skill = SkillNeurons.load(self.folder)
         refuse_trial(skill, self.trial)  # what is wrong is told before a model is loaded
@@ -126,18 +109,16 @@ class Neuron:
         if self.task is not None:
             skill = skill.with_task(load_task(self.task))
         source = skill.about["source"]
-        model = _model(
-            self.model or source["model"], self.device, source["dtype"], source["random_weights"], self.sites
-        )
+        model = load(self.model or source["model"], self.device, source["dtype"], source["random_weights"], self.sites)
         if self.text:
             seen = by_token(model, skill, self.text, self.layer, self.neuron, self.trial, subtask=self.subtask)
-            _console().print(seen.screen())
+            console().print(seen.screen())
         else:
             own = portrait(
                 model, skill, self.layer, self.neuron, split=self.split, trial=self.trial, most=self.most,
                 subtask=self.subtask,
             )  # fmt: skip
-            _console().print(own.screen())
+            console().print(own.screen())
 
 
 @dataclass(frozen=True)
@@ -151,10 +132,10 @@ class Compare:
 
     def run(self) -> None:
         """Read the runs, show."""
-        from .finding.agreement import compare
-        from .finding.skill import SkillNeurons
+        from ..finding.agreement import compare
+        from ..finding.skill import SkillNeurons
 
-        _console().print(compare(*map(SkillNeurons.load, self.runs), fraction=self.fraction).screen())
+        console().print(compare(*map(SkillNeurons.load, self.runs), fraction=self.fraction).screen())
 
 
 @dataclass(frozen=True)
@@ -180,10 +161,10 @@ class Inspect:
         """Load the model and print its sites."""
         from rich.table import Table
 
-        from .finding.statistics import scoring_bytes
+        from ..finding.statistics import scoring_bytes
 
-        model = _model(self.model, self.device, self.dtype, False, self.sites)
-        console = _console()
+        model = load(self.model, self.device, self.dtype, False, self.sites)
+        terminal = console()
         weights = sum(parameter.numel() * parameter.element_size() for parameter in model.model.parameters())
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         grid.add_column("layer", justify="right")
@@ -191,8 +172,8 @@ class Inspect:
         grid.add_column("they are the input of")
         for site in model.sites:
             grid.add_row(str(site.layer), str(site.width), site.path)
-        console.print(f"{model.name}: {type(model.model).__name__}, {model.kind}", style="bold")
-        console.print(grid)
+        terminal.print(f"{model.name}: {type(model.model).__name__}, {model.kind}", style="bold")
+        terminal.print(grid)
         kept = scoring_bytes(model.widths, self.positions, self.labels, self.subtasks)
         longest = "no bound" if model.longest is None else str(model.longest)
         facts = {
@@ -204,7 +185,7 @@ class Inspect:
             f"{self.subtasks} subtask{'s' if self.subtasks > 1 else ''}, whatever the number of samples",
         }
         for name, fact in facts.items():
-            console.print(f"{name:>17}  {fact}", highlight=False)
+            terminal.print(f"{name:>17}  {fact}", highlight=False)
 
 
 @dataclass(frozen=True)
@@ -222,11 +203,11 @@ class Demo:
 
         import torch
 
-        from .finding.find import find
-        from .models import load_model
-        from .tasks import load_task
+        from ..finding.find import find
+        from ..models import load_model
+        from ..tasks import load_task
 
-        console = _console()
+        terminal = console()
         torch.set_num_threads(1)  # so small a model is slower on several, which wait for each other
         model = load_model("miniature")
         for name in DEMO_TASKS:
@@ -239,9 +220,9 @@ class Demo:
             skill = find(model, task, config=DEMO, out=folder)
             _hold(model, skill, DEMO_NULLS)
             _show(skill)
-            console.print()
-        console.print("Next, with a model and a task of yours:", highlight=False)
-        console.print("  skillneurons find MODEL TASK --preset quick --trials 3 --out runs/mine", highlight=False)
+            terminal.print()
+        terminal.print("Next, with a model and a task of yours:", highlight=False)
+        terminal.print("  skillneurons find MODEL TASK --preset quick --trials 3 --out runs/mine", highlight=False)
 
 
 DEMO = TuneConfig.preset("quick", trials=3, positions=16, steps=200, evaluate_every=50, lr=0.006)
@@ -249,89 +230,42 @@ DEMO_NULLS = NullConfig(permutations=100, null="random-model")
 DEMO_TASKS = ("films", "statements", "news")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        command = _parse(given)
-        quiet(getattr(command, "quiet", False))
-        command.run()
-    except SkillNeuronsError as error:
-        Console(stderr=True, highlight=False).print(f"skillneurons: {error}", markup=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        Console(stderr=True).print("\nskillneurons: stopped; the same command goes on where this one was.")
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    return 0
-
-
-def _parse(arguments: list[str]) -> Demo | Find | Neuron | Compare | Inspect:
-    named = [after for before, after in pairwise(arguments) if before == "--preset"]
-    named += [word.removeprefix("--preset=") for word in arguments if word.startswith("--preset=")]
-    preset = named[-1] if named and named[-1] in PRESETS else "paper"
-    find = Find(tyro.MISSING, tyro.MISSING, config=TuneConfig.preset(preset))
-    commands = (
-        Annotated[Demo, tyro.conf.subcommand("demo")]
-        | Annotated[Find, tyro.conf.subcommand("find", default=find)]
-        | Annotated[Neuron, tyro.conf.subcommand("neuron")]
-        | Annotated[Compare, tyro.conf.subcommand("compare")]
-        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    )
-    try:
-        return tyro.cli(commands, args=arguments, prog="skillneurons", description=DESCRIPTION)
-    except ValidationError as error:
-        raise explain(error, "these options do not fit") from None
-
-
-def _model(name: str, device: str, dtype: str, random_weights: bool, sites: str | None) -> Backbone:
-    from .models import load_model
-
-    return load_model(name, device=device, dtype=dtype, random_weights=random_weights, sites=sites)
-
-
 def _hold(model: Backbone, skill: SkillNeurons, config: NullConfig, peers: bool = False, pictures: bool = True) -> None:
     """Hold a finding against its nulls, and put its peers beside it; then its pictures and its page."""
-    from .finding.nulls.nulls import nulls
+    from ..finding.nulls.nulls import nulls
 
     assert skill.folder is not None
     nulls(model, skill, config=config)
     if peers and skill.peers is None:
-        from .finding.peers.peers import peers as put
+        from ..finding.peers.peers import peers as put
 
         put(model, skill, memory=config.memory).save(skill.folder)
     if pictures:
-        from .finding.page import publish
+        from ..finding.page import publish
 
         publish(skill)
 
 
 def _show(skill: SkillNeurons) -> None:
-    from .finding.page import FIGURES, PAGE
-    from .finding.show import screen
+    from ..finding.page import FIGURES, PAGE
+    from ..finding.show import screen
 
     assert skill.folder is not None
-    console = _console()
-    console.print()
-    console.print(screen(skill.about, skill.nulls, skill.agreement, skill.peers))
+    terminal = console()
+    terminal.print()
+    terminal.print(screen(skill.about, skill.nulls, skill.agreement, skill.peers))
     minutes, seconds = divmod(round(sum(skill.log.get("seconds", {}).values())), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     here = Path.cwd()
     folder = skill.folder.relative_to(here) if skill.folder.is_relative_to(here) else skill.folder
     look = f" To look at: {folder / PAGE}, pictures in {folder / FIGURES}." if (skill.folder / PAGE).exists() else ""
-    console.print(f"\nFound in {took}, kept in {folder}.{look}", soft_wrap=True)
+    terminal.print(f"\nFound in {took}, kept in {folder}.{look}", soft_wrap=True)
 
 
 def _limits(config: TuneConfig) -> str:
     limits = {"train": config.train_limit, "dev": config.dev_limit, "test": config.test_limit}
     told = [f"{limit} {split}" for split, limit in limits.items() if limit is not None]
     return ", ".join(told) if told else "none"
-
-
-def _console() -> Console:
-    return Console(highlight=False)
 
 
 def _sizes(sizes: Mapping[Literal["train", "dev", "test"], int]) -> str:

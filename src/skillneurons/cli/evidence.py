@@ -1,0 +1,203 @@
+"""The commands of the evidence: perturb, steer, words, origins, evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from ..evidence.config import PerturbConfig, SteerConfig
+from ..tuning.config import TuneConfig
+from .common import Dtype, console, load
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..evidence.result import Evidence
+    from ..finding.skill import SkillNeurons
+    from ..models import Backbone
+
+Folder = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class _OfRun:
+    """What a command needs that reads one run and its model."""
+
+    folder: Folder
+    """Folder of the run."""
+    model: str | None = None
+    """Where the model has moved to."""
+    task: str | None = None
+    """Where the task has moved to."""
+    device: str = "auto"
+    """Where to run: auto, cpu, cuda, cuda:1 ..."""
+    sites: str | None = None
+    """The down-projections' path with {layer}, where the run was given one."""
+    quiet: bool = False
+    """No progress and no remarks."""
+
+    def read(self) -> tuple[Backbone, SkillNeurons]:
+        """The run, and the model it was found in."""
+        from ..finding.skill import SkillNeurons
+        from ..tasks import load_task
+
+        skill = SkillNeurons.load(self.folder)
+        if self.task is not None:
+            skill = skill.with_task(load_task(self.task))
+        source = skill.about["source"]
+        name = self.model or source["model"]
+        return load(name, self.device, source["dtype"], source["random_weights"], self.sites), skill
+
+
+@dataclass(frozen=True)
+class Perturb(_OfRun):
+    """Perturb a run's neurons in its order, from its end, at random, and in the order of other runs."""
+
+    others: tuple[Path, ...] = ()
+    """Folders of other runs of the same model, in whose orders the neurons are perturbed as well."""
+    config: Annotated[PerturbConfig, tyro.conf.arg(name="")] = field(default_factory=PerturbConfig)
+
+    def run(self) -> None:
+        """Perturb, show, keep."""
+        from ..evidence.curves import perturb
+        from ..evidence.orders import of_run
+        from ..finding.agreement import comparable
+        from ..finding.skill import SkillNeurons
+
+        model, skill = self.read()
+        others = [SkillNeurons.load(folder) for folder in self.others]
+        names = comparable([skill, *others])[1:] if others else []
+        orders = [of_run(name, own, self.config.scope) for name, own in zip(names, others, strict=True)]
+        found = perturb(model, skill, orders=orders, config=self.config, out=self.folder)
+        console().print(found.screen())
+        _kept(found, found.plot(), self.folder)
+
+
+@dataclass(frozen=True)
+class Steer(_OfRun):
+    """Push a run's neurons along their signs, and watch the answers."""
+
+    subtask: str | None = None
+    """The subtask whose neurons are pushed; without it, the first."""
+    config: Annotated[SteerConfig, tyro.conf.arg(name="")] = field(default_factory=SteerConfig)
+
+    def run(self) -> None:
+        """Push, show, keep."""
+        from ..evidence.steering import steer
+
+        model, skill = self.read()
+        found = steer(model, skill, subtask=self.subtask, config=self.config)
+        found.save(self.folder)
+        console().print(found.screen())
+        _kept(found, found.plot(), self.folder)
+
+
+@dataclass(frozen=True)
+class Words(_OfRun):
+    """Show the words that belong to a run's best neurons, by weight and by activation."""
+
+    split: Literal["train", "dev", "test"] = "train"
+    """The samples over which activations are averaged."""
+    least: int = 5
+    """How often a word must occur."""
+
+    def run(self) -> None:
+        """Read, show, keep."""
+        from ..evidence.words import words
+
+        model, skill = self.read()
+        found = words(model, skill, split=self.split, least=self.least)
+        found.save(self.folder)
+        console().print(found.screen())
+        _kept(found, found.plot(), self.folder)
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Find neurons under tuned, random and hard prompts and in a random model, side by side."""
+
+    model: Annotated[Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Hub id, local folder, or miniature."""
+    task: Annotated[Positional[str], tyro.conf.arg(metavar="TASK")]
+    """Name in the catalogue, miniature/NAME, or path of a task file."""
+    out: Path | None = None
+    """Folder of the runs; without it runs/TASK-origins."""
+    preset: Literal["paper", "quick"] = "paper"
+    """Where the other options start from."""
+    config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
+    device: str = "auto"
+    """Where to run: auto, cpu, cuda, cuda:1 ..."""
+    dtype: Dtype = "float32"
+    """Number format of the model."""
+    sites: str | None = None
+    """The down-projections' path with {layer}, for a model whose FFNs are not found."""
+    quiet: bool = False
+    """No progress and no remarks."""
+
+    def run(self) -> None:
+        """Find, show, keep."""
+        from ..evidence.origins import origins
+        from ..tasks import load_task
+
+        task = load_task(self.task)
+        model = load(self.model, self.device, self.dtype, False, self.sites)
+        out = self.out or Path("runs") / f"{task.name}-origins"
+        found = origins(model, task, config=self.config, out=out)
+        console().print(found.screen())
+        _kept(found, found.plot(), out)
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Run every experiment on several tasks, side by side, on one page."""
+
+    model: Annotated[Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Hub id, local folder, or miniature."""
+    tasks: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASK")]
+    """Names in the catalogue, miniature/NAME, or paths of task files; miniature stands for its seven."""
+    out: Path = Path("runs/evidence")
+    """Folder of everything; the same command goes on with it after a kill."""
+    preset: Literal["paper", "quick"] = "paper"
+    """Where the other options start from."""
+    config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
+    perturb: PerturbConfig = field(default_factory=PerturbConfig)
+    steer: SteerConfig = field(default_factory=SteerConfig)
+    device: str = "auto"
+    """Where to run: auto, cpu, cuda, cuda:1 ..."""
+    dtype: Dtype = "float32"
+    """Number format of the model."""
+    sites: str | None = None
+    """The down-projections' path with {layer}, for a model whose FFNs are not found."""
+    quiet: bool = False
+    """No progress and no remarks."""
+
+    def run(self) -> None:
+        """Everything, then the page."""
+        from ..evidence.gather import gather
+        from ..tasks import load_task
+        from ..tasks.miniature import MINIATURE_TASKS
+
+        names = [
+            name
+            for given in self.tasks
+            for name in ([f"miniature/{own}" for own in MINIATURE_TASKS] if given == "miniature" else [given])
+        ]
+        model = load(self.model, self.device, self.dtype, False, self.sites)
+        tasks = [load_task(name) for name in names]
+        found = gather(model, tasks, config=self.config, perturbing=self.perturb, steering=self.steer, out=self.out)
+        terminal = console()
+        for name, verdict in found.verdicts:
+            terminal.print(f"[bold]{name}[/bold]  {verdict}", soft_wrap=True)
+        terminal.print(f"\nKept in {self.out}. To look at: {found.page}", soft_wrap=True)
+
+
+def _kept(found: Evidence, ax: Axes, folder: Path) -> None:
+    """Save a result's picture, and say where both are."""
+    from ..figures import save
+
+    svg, _ = save(ax, folder / "figures" / found.name)
+    console().print(f"\nKept in {folder}: {found.name}.json, {svg.relative_to(folder)}.", soft_wrap=True)

@@ -1,0 +1,231 @@
+"""Every experiment on several tasks of one model, side by side, on one page.
+
+    found = gather(model, tasks, config=TuneConfig.preset("quick", trials=3), out="runs/evidence")
+    found.page                               # runs/evidence/report.html
+    found.verdicts                           # (experiment and task, what came of it in plain words)
+
+What was finished is kept in `out` and not made again: findings in `runs/`, curves in `curves/`, and so on. Pictures are
+in `figures/`, a panel a task where an experiment is of one task; tables as CSV in `tables/`.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..figures import panels, save
+from ..files import replacing
+from ..finding.agreement import stability
+from ..finding.find import find
+from ..finding.page import wrapped
+from ..finding.skill import SkillNeurons
+from ..models import Backbone
+from ..progress import say
+from ..tasks import Task
+from ..tuning.config import AdapterConfig, BitFitConfig, TuneConfig
+from ..tuning.tuned import tune_weights
+from .choices import choices
+from .config import PerturbConfig, SteerConfig
+from .correlation import correlate
+from .curves import Curves, perturb
+from .importance import importance
+from .label_words import label_words
+from .orders import of_scores
+from .origins import origins
+from .pooled import pooled
+from .result import Evidence
+from .selectivity import selectivity
+from .steering import steer
+from .words import words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+METHODS = (AdapterConfig(), BitFitConfig())
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Where everything is, and what came of it: `verdicts` has (experiment, in plain words)."""
+
+    page: Path
+    verdicts: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class _Section:
+    """One experiment on the page: its title, its pictures' names, a table, verdicts by task."""
+
+    title: str
+    pictures: list[str] = field(default_factory=list)
+    table: pd.DataFrame | None = None
+    verdicts: list[tuple[str, str]] = field(default_factory=list)
+
+
+def gather(
+    model: Backbone,
+    tasks: Sequence[Task],
+    *,
+    config: TuneConfig,
+    perturbing: PerturbConfig | None = None,
+    steering: SteerConfig | None = None,
+    out: str | Path = "runs/evidence",
+) -> Gathered:
+    """Find the skill neurons of every task, and run every experiment on them; two tasks at least.
+
+    `config` tunes the prompts, `perturbing` and `steering` are the options of curves and of steering. The same call
+    goes on where a killed one stopped. Raises `SkillNeuronsError` for a single task, whose order stands beside none.
+    """
+    out = Path(out)
+    perturbing, steering = perturbing or PerturbConfig(), steering or SteerConfig()
+    skills = [find(model, task, config=config, out=out / "runs" / task.name) for task in tasks]
+    made = _Maker(out)
+    for section in _sections(model, skills, perturbing, steering, made):
+        say(f"{section.title}: done")
+        made.sections.append(section)
+    return Gathered(made.publish(model, skills), tuple(made.verdicts()))
+
+
+def _sections(
+    model: Backbone, skills: Sequence[SkillNeurons], perturbing: PerturbConfig, steering: SteerConfig, made: _Maker
+) -> Iterator[_Section]:
+    names = [skill.about["task"] for skill in skills]
+    found: list[Any] = [importance(model, *skills, config=perturbing, out=made.out / "curves")]
+    curves = [Curves.load(made.out / "curves" / name) for name in names]
+    yield made.side_by_side("Perturbation (Figures 4 and 11)", "perturbation", names, curves)
+    yield made.one("Neuronal importance (Figures 6 and 8)", "importance", found[0])
+    correlation = correlate(*skills)
+    section = made.one("Rank correlation between tasks (Figure 5)", "correlation", correlation)
+    section.pictures.append(made.draw("correlation-layers", correlation.plot_layers()))  # Figure 14
+    yield section
+    found = [words(model, skill) for skill in skills]
+    yield made.side_by_side("Word selectivity (Tables 2 and 6)", "words", names, found)
+    few = made.few(skills[0].config)
+    found = [label_words(model, skill.task, config=few, out=made.out / "label-words" / name)
+             for name, skill in zip(names, skills, strict=True)]  # fmt: skip
+    yield made.side_by_side("Label words (section 4.4)", "label-words", names, found)
+    found = [origins(model, skill.task, skill=skill, out=made.out / "origins" / name)
+             for name, skill in zip(names, skills, strict=True)]  # fmt: skip
+    yield made.side_by_side("Origins (Table 3)", "origins", names, found, size=(8.4, 3.6), columns=2)
+    for method in METHODS:
+        found = []
+        for name, skill in zip(names, skills, strict=True):
+            folder = made.out / method.method / name
+            tuned = tune_weights(model, skill.task, method, config=skill.config, out=folder)
+            found.append(perturb(model, skill, tuned=tuned, config=perturbing, out=folder))
+        title = {"adapter": "Adapters (Figures 7 and 12)", "bitfit": "BitFit (Figures 8 and 13)"}[method.method]
+        yield made.side_by_side(f"{title}, perturbed in the prompts' order", method.method, names, found)
+    found = [pooled(model, skill) for skill in skills]
+    yield made.side_by_side("Activations pooled over the input (Figures 3 and 9)", "pooled", names, found)
+    found = [choices(skill) for skill in skills]
+    yield made.side_by_side("Design choices (Figure 10)", "choices", names, found)
+    found, curves = [], []
+    for name, skill in zip(names, skills, strict=True):
+        own = selectivity(model, skill)
+        found.append(own)
+        scope, seed = perturbing.scope, perturbing.seed
+        orders = [of_scores(order, scores, skill.widths, seed, scope) for order, scores in own.orders().items()]
+        curves.append(perturb(model, skill, orders=orders, config=perturbing, out=made.out / "selectivity" / name))
+    section = made.side_by_side("Selectivity index (Figure 15)", "selectivity", names, found)
+    section.pictures.append(made.side_by_side("", "selectivity-curves", names, curves).pictures[0])
+    yield section
+    if all(len(skill.scores) > 1 for skill in skills):
+        found = [stability(skill) for skill in skills]
+        yield made.side_by_side("Agreement of trials", "stability", names, found, size=(7.0, 3.0), columns=2)
+    found = [steer(model, skill, config=steering) for skill in skills]
+    yield made.side_by_side("Steering", "steering", names, found)
+
+
+@dataclass
+class _Maker:
+    """Pictures, tables and the page, in one folder."""
+
+    out: Path
+    sections: list[_Section] = field(default_factory=list)
+
+    def one(self, title: str, name: str, found: Evidence) -> _Section:
+        """A section of one result, of all tasks together."""
+        found.save(self.out / name)
+        return _Section(title, [self.draw(name, found.plot())], self.tabled(name, found.table()), _said("", found))
+
+    def side_by_side(
+        self,
+        title: str,
+        name: str,
+        tasks: Sequence[str],
+        found: Sequence[Any],
+        size: tuple[float, float] = (6.4, 3.6),
+        columns: int = 2,
+    ) -> _Section:
+        """A section with a panel for every task."""
+        with panels(len(found), columns, size) as axes:
+            for ax, own in zip(axes, found, strict=True):
+                own.plot(ax)
+        tables = [own.table().assign(task=task) for task, own in zip(tasks, found, strict=True)]
+        verdicts = [said for task, own in zip(tasks, found, strict=True) for said in _said(task, own)]
+        for task, own in zip(tasks, found, strict=True):
+            if isinstance(own, Evidence):
+                own.save(self.out / name / task)
+        return _Section(title, [self.draw(name, axes[0])], self.tabled(name, pd.concat(tables)), verdicts)
+
+    def draw(self, name: str, ax: Axes) -> str:
+        """Save a picture; its name."""
+        save(ax, self.out / "figures" / name)
+        return name
+
+    def tabled(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """Save a table, which it returns."""
+        folder = self.out / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+        return table
+
+    def few(self, config: TuneConfig) -> Any:
+        """How label words are compared: three sets and three seeds, one trial each."""
+        from .label_words import LabelWordConfig
+
+        return LabelWordConfig.make(**config.model_dump() | {"trials": 1, "sets": 3, "seeds": 3})
+
+    def verdicts(self) -> Iterator[tuple[str, str]]:
+        """What came of every experiment."""
+        for section in self.sections:
+            for task, said in section.verdicts:
+                yield f"{section.title}{': ' + task if task else ''}", said
+
+    def publish(self, model: Backbone, skills: Sequence[SkillNeurons]) -> Path:
+        """Write the page."""
+        rows = [
+            {
+                "task": skill.about["task"], "kind": skill.about["kind"] or "",
+                "prompt": f"{100 * sum(own := skill.results['prompt_accuracy']) / len(own):.1f} %",
+                "top neuron": f"{100 * (top := skill.results['top_neuron'])['test_accuracy']:.1f} % "
+                f"({100 * top['low']:.1f} to {100 * top['high']:.1f})",
+                "commonest label": f"{100 * skill.about['majority']:.1f} %",
+            }
+            for skill in skills
+        ]  # fmt: skip
+        parts = ["<h2>What was found, on test</h2>", pd.DataFrame(rows).to_html(index=False, border=0)]
+        for section in self.sections:
+            parts.append(f"<h2>{html.escape(section.title)}</h2>")
+            said = [f"<b>{html.escape(task)}</b> {html.escape(text)}".strip() for task, text in section.verdicts]
+            parts.append("<ul>" + "".join(f"<li>{one}</li>" for one in said) + "</ul>")
+            parts += [
+                f'<figure><img src="figures/{name}.svg" alt="{html.escape(section.title)}"></figure>'
+                for name in section.pictures
+            ]
+        title = f"{model.name}: the evidence"
+        page = self.out / "report.html"
+        with replacing(page) as temporary:
+            temporary.write_text(wrapped(title, "\n".join(parts)), encoding="utf-8")
+        return page
+
+
+def _said(task: str, found: Any) -> list[tuple[str, str]]:
+    verdict = getattr(found, "verdict", None)
+    return [] if verdict is None else [(task, str(verdict))]
