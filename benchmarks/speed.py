@@ -33,6 +33,7 @@ from yardsticks.figure import Row, Run
 from yardsticks.setting import Setting
 from yardsticks.shape import SHAPES
 
+from skillneurons.allocator import keep_freed_memory
 from skillneurons.progress import quiet
 
 HERE = Path(__file__).resolve().parent
@@ -80,6 +81,7 @@ def main() -> int:
 
 def options() -> argparse.Namespace:
     """The command's options."""
+    keep_freed_memory()  # as the command line does; the plain workflow has it as well
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=5, help="turns")

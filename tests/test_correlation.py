@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from matplotlib import pyplot
 from scipy.stats import spearmanr
 
@@ -104,13 +105,35 @@ def test_kinds_are_tested_together() -> None:
     assert given.same_kind_test(layer=2).difference == pytest.approx(one - (two + three) / 2)
     layers = given.layers()
     assert layers["layer"].tolist() == [0, 1, 2] and layers["difference"][2] == given.same_kind_test(layer=2).difference
-    assert f"p {test.p:.2g} over 3 groupings" in plain(given.screen())
+    assert given.verdict.startswith("Cannot be told with this much data: whether tasks of the same kind")
+    assert f"p {test.p:.2g} over 3 groupings" in given.verdict and given.verdict in " ".join(
+        plain(given.screen()).split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (
+            0.3,
+            "Holds: tasks of the same kind order the neurons more alike than tasks of different kinds; same kind 0",
+        ),
+        (-0.3, "Does not hold: tasks of different kinds order the neurons as alike as tasks of the same kind"),
+    ],
+)
+def test_its_verdict(gain: float, said: str) -> None:
+    kinds = ["a", "a", "a", "b", "b", "c", "c"]
+    draw = np.random.default_rng(0).normal(size=(2, 7, 7)) * 0.02
+    values = 0.1 + gain * np.array([[one == other for other in kinds] for one in kinds]) + (draw + draw.swapaxes(1, 2))
+    about = {**result().about, "tasks": list("abcdefg"), "kinds": kinds}
+    assert Correlation(about, [], {"correlation": torch.from_numpy(values)}).verdict.startswith(said)
 
 
 def test_tasks_without_a_kind_are_drawn_and_not_tested() -> None:
     with pytest.raises(sn.SkillNeuronsError, match=r"without one: pair \(2\)"):
         result().same_kind_test()
-    assert "No test over kinds" in plain(result().screen())
+    assert result().verdict.startswith("Cannot be told: there is no test over kinds")
+    assert result().verdict in " ".join(plain(result().screen()).split())
     assert by_kind(["a", "b", "a", None, "b", None]) == [0, 2, 1, 4, 3, 5]
 
 

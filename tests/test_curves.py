@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 
 import skillneurons as sn
 from skillneurons.evidence import curves as module
@@ -16,6 +18,7 @@ from skillneurons.evidence.config import PerturbConfig
 from skillneurons.evidence.curves import BOTTOM, RANDOM, SKILL, Curves, perturb
 from skillneurons.evidence.orders import drawn, of_run, of_scores
 from skillneurons.evidence.spread import spread
+from skillneurons.finding.portraits.shading import plain as plain_text
 from skillneurons.tuning.config import AdapterConfig, BitFitConfig
 from skillneurons.tuning.evaluate import evaluate_inputs
 from skillneurons.tuning.prompt import seed_of
@@ -116,7 +119,8 @@ def made(right: dict[str, Any], shares: list[float]) -> Curves:
                 rows.append({"order": order, "draw": draw, "trial": 0, "share": share})
                 stacked.append(np.array(point, dtype=np.uint8))
     about = {
-        "format": 1, "identity": "x", "config": {"seed": 0, "scope": "layer", "split": "test"}, "trials": 1,
+        "format": 1, "identity": "x", "trials": 1,
+        "config": {"seed": 0, "scope": "layer", "split": "test", "edit": "noise", "relative": False},
         "shares": shares, "orders": list(right), "task": "t", "edit": "noise", "majority": 0.5, "by": "prompts",
     }  # fmt: skip
     return Curves(about, rows, {"right": torch.from_numpy(np.stack(stacked))})
@@ -138,6 +142,33 @@ def test_areas_are_the_trapezoid_by_hand() -> None:
     claim = found.advantage()
     assert claim.difference == pytest.approx(np.mean(random) - np.mean(found.area(SKILL)))
     assert claim.low <= claim.difference <= claim.high
+
+
+@pytest.mark.parametrize(
+    ("skill", "random", "samples", "more", "said"),
+    [
+        (0.3, 0.05, 400, {}, "Holds: perturbing skill neurons costs more accuracy than perturbing random ones; +"),
+        (0.05, 0.3, 400, {}, "Does not hold: perturbing random neurons costs as much"),
+        (0.0, 0.0, 400, {}, "neither order moves the accuracy by more than a point: the noise is too small for this "
+                            "model, try --relative."),
+        (0.0, 0.0, 400, {"relative": True}, "try a larger --std."),
+        (0.0, 0.0, 400, {"edit": "zero"}, "a point: try more neurons (--most)."),
+        (0.3, 0.2, 20, {}, "Cannot be told with this much data: whether perturbing skill neurons costs more"),
+        (0.3, 0.05, 400, {"majority": 0.95}, "Cannot be told: before anything is perturbed, the answers do not beat"),
+    ],
+)  # fmt: skip
+def test_its_verdict(skill: float, random: float, samples: int, more: dict[str, Any], said: str) -> None:
+    draw = np.random.default_rng(0)
+    plain = draw.random(samples) < 0.9
+    fallen = {SKILL: skill, RANDOM: random}
+    found = made(
+        {order: [[plain, plain & (draw.random(samples) >= share)]] for order, share in fallen.items()}, [0.0, 0.2]
+    )
+    about = {**found.about, "majority": more.pop("majority", 0.5), "config": {**found.about["config"], **more}}
+    found = replace(found, about=about)
+    assert said in found.verdict
+    assert ("neither order moves" in found.verdict) == (skill == random == 0)
+    assert found.verdict in " ".join(plain_text(found.screen()).split())
 
 
 def test_a_difference_is_told_from_chance() -> None:
@@ -246,4 +277,4 @@ def test_bad_input_is_told(finding: tuple[sn.Backbone, sn.SkillNeurons]) -> None
     found = perturb(model, skill, **OPTIONS | {"draws": 1})
     with pytest.raises(sn.SkillNeuronsError, match="one of skill, bottom, random; given: 'imdb'"):
         found.advantage("imdb")
-    found.plot()
+    pyplot.close(found.plot().get_figure(root=True))

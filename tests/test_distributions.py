@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -164,12 +165,34 @@ def test_panels_stand_side_by_side() -> None:
     pyplot.close(figure)
 
 
+def test_what_pooling_says() -> None:
+    own = pooled(backbone("roberta"), found("three"))
+
+    def told(ours: float, mean: float) -> str:
+        best = {"predictivity": ours, "pooled_mean": mean, "pooled_maximum": 0.5}
+        rows = [{**row, "best": 0.9 if row["subtask"] == "good-bad" and row["definition"] == "predictivity"
+                 else best[row["definition"]]} for row in own.rows]  # fmt: skip
+        return replace(own, rows=rows).verdict
+
+    assert told(0.8, 0.8).startswith("Does not hold: pooled over the input, a neuron is as predictive as the best")
+    assert told(0.8, 0.7).startswith("Cannot be told: whether neurons are more predictive at the prompt than pooled")
+    assert "at prompt positions 80.0 %, mean over input 70.0 %" in told(0.8, 0.7) and "good-bad" not in told(0.8, 0.7)
+
+
+def test_what_the_choices_say() -> None:
+    own = choices(found("three"))
+    row = min((row for row in own.rows if row["definition"] == "mean_position"), key=lambda row: row["correlation"])
+    assert f"the least of 4 subtasks: mean over positions, {row['correlation']:.2f} and" in own.verdict
+    assert "subtasks" not in choices(found("single")).verdict
+
+
 def test_the_screen_names_every_definition() -> None:
     console = Console(width=140)
     with console.capture() as seen:
         console.print(choices(found("three")).screen())
     text = seen.get()
-    assert text.count("positive correlation only") == 4 and "by chance" in text and "good-bad" in text
+    assert choices(found("three")).verdict in " ".join(text.split())
+    assert text.count("positive correlation only") == 5 and "by chance" in text and "good-bad" in text
 
 
 def test_what_is_refused() -> None:

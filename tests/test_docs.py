@@ -19,7 +19,7 @@ from markdown.extensions.toc import slugify  # type: ignore[import-untyped]
 from skillneurons.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```\s*$", re.S | re.M)
 NOT_RUN = re.compile(r"<!-- not run: \S.*-->\s*\Z")
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(<?([^)>\s]+)>?[^)]*\)")
@@ -45,6 +45,10 @@ def blocks(page: str) -> Iterator[Block]:
 
 def read(page: Path) -> str:
     return page.read_text(encoding="utf-8")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def sessions() -> list[list[str]]:
@@ -77,7 +81,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(block.runs for block in blocks(read(page)))], ids=lambda page: page.stem
+    "page",
+    [page for page in PAGES if any(block.runs for block in blocks(read(page)))],
+    ids=name,
 )
 @pytest.mark.usefixtures("offline")
 def test_python_runs_as_written(page: Path) -> None:
@@ -107,7 +113,7 @@ def test_commands_and_options_exist(words: list[str]) -> None:
 
 def test_every_option_is_on_the_page_of_the_command_line() -> None:
     page = read(ROOT / "docs" / "command-line.md")
-    for command in ("demo", "find", "inspect"):
+    for command in ("demo", "find", "perturb", "steer", "words", "inspect"):
         section = page.partition(f"## skillneurons {command}\n")[2].partition("\n## ")[0]
         missing = {option for option in options(command) if f"`{option}`" not in section}
         assert not missing, f"{command}: {missing}"
@@ -126,7 +132,7 @@ def anchors(page: str) -> set[str]:
     return {slugify(re.sub(r"[`*]", "", title), "-") for title in re.findall(r"^#+ +(.+?) *$", prose, re.M)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_relative_links_lead_somewhere(page: Path) -> None:
     text = FENCE.sub("", read(page))
     for target in LINK.findall(text):
@@ -134,11 +140,12 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         file = (page.parent / path) if path else page
-        assert file.exists(), f"{page.name} links to {target}"
+        assert file.exists(), f"{name(page)} links to {target}"
         if anchor:
-            assert anchor in anchors(read(file)), f"{page.name} links to {target}"
+            assert anchor in anchors(read(file)), f"{name(page)} links to {target}"
 
 
 def test_every_page_is_in_the_navigation() -> None:
     configuration = read(ROOT / "mkdocs.yml")
-    assert [page.name for page in (ROOT / "docs").glob("*.md") if f": {page.name}" not in configuration] == []
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES[2:]]
+    assert [page for page in pages if f": {page}\n" not in configuration] == []

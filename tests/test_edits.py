@@ -166,7 +166,7 @@ def test_an_answer_is_the_same_where_the_last_layer_runs_at_one_token(name: str,
     chosen = sn.NeuronSet(tuple((layer, n) for layer in range(model.layers) for n in (0, 5, 7)), model.widths)
     with torch.no_grad():
         before = model.answer(batch)
-    edits = {
+    edits: dict[str, Any] = {
         "noise": sn.Noise(2.0),
         "zero": sn.Zero(),
         "scale": sn.Scale(-3.0),

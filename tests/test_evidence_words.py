@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,35 @@ def test_words_alone_read_labels_as_a_plain_loop_says(name: str, form: Form) -> 
     assert words(model, skill, skill.bottom(1)).readers()["test_accuracy"].isna().all()
 
 
+def test_neurons_stand_beside_their_words_sample_by_sample() -> None:
+    model, skill = found("bert", "pair")
+    [row] = words(model, skill).about["neurons"]
+    assert row["more"] == pytest.approx(row["test_accuracy"] - row["words_accuracy"])
+    assert row["more_low"] <= row["more"] <= row["more_high"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([(0.2, 0.1, 0.3), (0.3, 0.2, 0.4)], "Holds: the skill neurons tell more than their words alone; neuron 2 of"),
+        ([(0.2, 0.1, 0.3), (0.0, -0.01, 0.01)], "Does not hold: the words alone tell as much as the skill neuron; neu"),
+        ([(0.2, 0.1, 0.3), (0.1, -0.1, 0.3)], "Cannot be told with this much data: whether the skill neurons tell"),
+        ([None, (0.3, 0.2, 0.4)], "Holds"),
+        ([None, None], "Cannot be told: none of these neurons is among the ten best"),
+    ],
+)
+def test_its_verdict(more: list[tuple[float, float, float] | None], said: str) -> None:
+    model, skill = found("bert", "pair")
+    result = words(model, skill, [(1, 2), (0, 3)], least=2, most=4)
+    rows = [
+        {**row, "test_accuracy": 0.8, **dict(zip(("more", "more_low", "more_high"), own or [None] * 3, strict=True))}
+        for row, own in zip(result.about["neurons"], more, strict=True)
+    ]
+    result = replace(result, about={**result.about, "neurons": rows})
+    assert result.verdict.startswith(said)
+    assert ("the least of 2 neurons" in result.verdict) == (None not in more)
+
+
 def test_equal_values_come_by_their_number() -> None:
     values = torch.tensor([1.0, 3.0, torch.nan, 3.0, 0.0, 1.0])
     assert extreme(values, 3, top=True) == [1, 3, 0]
@@ -167,6 +197,7 @@ def test_it_is_kept_and_shown(tmp_path: Path) -> None:
     assert again.table().equals(result.table()) and again.about == result.about
     assert all(torch.equal(again.arrays[key].nan_to_num(9), own.nan_to_num(9)) for key, own in result.arrays.items())
     shown = plain(again.screen())
+    assert result.verdict in " ".join(shown.split())
     for row in result.of(1, "activation", "bottom"):
         assert row["text"] in shown
     assert "Neuron 2 of layer 1" in shown and "Neuron 3 of layer 0" in shown

@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from matplotlib import pyplot
 from scipy.stats import zscore
 
 import skillneurons as sn
 from skillneurons.evidence.curves import Curves
 from skillneurons.evidence.importance import Importance, importance, standard
+from skillneurons.finding.portraits.shading import plain
 
 from .families import tiny
 from .makings import make
 
 FOUND: dict[str, Any] = {"trials": 1, "positions": 3, "steps": 4, "lr": 0.05, "init_std": 0.5}
 OPTIONS: dict[str, Any] = {"most": 0.5, "step": 0.25, "draws": 2, "edit": "zero", "bottom": False}
+KINDS = ["a", "a", "a", "b", "b", "c", "c"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,7 @@ def test_areas_lie_between_the_curves(findings: tuple[sn.Backbone, list[sn.Skill
     found.save(tmp_path)
     again = Importance.load(tmp_path)
     assert again.table().equals(table) and np.array_equal(again.areas, found.areas)
-    found.plot()
+    pyplot.close(found.plot().get_figure(root=True))
 
 
 def test_curves_that_are_there_are_not_made_again(
@@ -71,6 +75,24 @@ def test_the_test_over_kinds_uses_the_scores(findings: tuple[sn.Backbone, list[s
     assert test.same == pytest.approx((scores[0, 1] + scores[1, 0]) / 2)
     assert test.other == pytest.approx(np.mean([scores[0, 2], scores[2, 0], scores[1, 2], scores[2, 1]]))
     assert test.groupings == 3 and test.p in (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "kinds", "said"),
+    [
+        (1.0, KINDS, "Holds: neurons of tasks of the same kind matter more to a task than those of other kinds; same"),
+        (-1.0, KINDS, "Does not hold: neurons of tasks of other kinds matter as much"),
+        (1.0, KINDS[2:6], "Cannot be told with this much data: whether neurons of tasks of the same kind matter more"),
+        (1.0, [*KINDS[:6], None], "Cannot be told: there is no test over kinds, for every task of this test has a"),
+    ],
+)
+def test_its_verdict(gain: float, kinds: list[str | None], said: str) -> None:
+    same = np.array([[one == other for other in kinds] for one in kinds])
+    areas = np.random.default_rng(0).normal(size=same.shape) * 0.1 + gain * same
+    about = {"config": {"seed": 0}, "tasks": [f"t{place}" for place in range(len(kinds))], "kinds": kinds}
+    found = Importance(about, [], {"area": torch.from_numpy(areas)})
+    assert found.verdict.startswith(said)
+    assert found.verdict in " ".join(plain(found.screen()).split())
 
 
 def test_equal_sources_have_no_importance() -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot
 from scipy.stats import spearmanr
 
 import skillneurons as sn
-from skillneurons.evidence.label_words import LabelWordSets, drawn_words, label_words
+from skillneurons.evidence.label_words import LabelWordSets, drawn_words, jackknife, label_words
 from skillneurons.finding.portraits.shading import plain
 from skillneurons.tuning.config import TuneConfig
 
@@ -99,6 +101,54 @@ def test_pairs_are_told_apart() -> None:
         assert mean == pytest.approx(table[table["pairs"] == kind]["correlation"].mean())
 
 
+def correlations(count: int, own: float, random: float, noise: float) -> LabelWordSets:
+    """Runs by random words, then as many by own words, with these correlations among themselves."""
+    draw = np.random.default_rng(1).normal(size=(2 * count, 2 * count)) * noise
+    values = np.full((2 * count, 2 * count), np.nan)
+    values[:count, :count], values[count:, count:] = random, own
+    values += (draw + draw.T) / 2
+    runs = [{"random": place < count, "words": {}, "run": "x", "accuracy": 1.0} for place in range(2 * count)]
+    rows = [
+        {"pairs": pairs, "correlation": values[start + one, start + other]}
+        for pairs, start in (("random words", 0), ("own words", count))
+        for one in range(count)
+        for other in range(one)
+    ]
+    return LabelWordSets({"runs": runs}, rows, {"correlation": torch.from_numpy(values[None])})
+
+
+def test_the_jackknife_is_a_loops() -> None:
+    values = np.random.default_rng(0).normal(size=(5, 5))
+    values += values.T
+    values[1, 3] = values[3, 1] = np.nan
+
+    def mean(runs: list[int]) -> float:
+        return float(np.nanmean([values[one, other] for one, other in combinations(runs, 2)]))
+
+    without = np.array([mean([run for run in range(5) if run != left]) for left in range(5)])
+    error = np.sqrt(4 / 5 * ((without - without.mean()) ** 2).sum())
+    assert jackknife(values) == pytest.approx((mean([*range(5)]), error))
+    assert np.isnan(jackknife(values[:2, :2])[1]) and jackknife(values[:2, :2])[0] == values[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((5, 0.9, 0.88, 0.02), "Holds: random label words order the neurons as the task's own words do; rank"),
+        ((5, 0.9, 0.5, 0.02), "Does not hold: random label words order the neurons otherwise"),
+        ((5, 0.9, 0.82, 0.2), "Cannot be told with this much data: whether random label words order"),
+        ((5, 0.02, 0.02, 0.05), "Cannot be told"),  # where own words agree on nothing, a tenth of it is nothing
+        ((2, 0.9, 0.9, 0.0), "Cannot be told"),
+    ],
+)
+def test_its_verdict(found: tuple[int, float, float, float], said: str) -> None:
+    made = correlations(*found)
+    assert made.verdict.startswith(said)
+    lost, low, high = made.lost()
+    assert lost == pytest.approx(made.means()["own words"] - made.means()["random words"])
+    assert np.isnan(low) if found[0] == 2 else low < lost < high
+
+
 def test_words_may_be_given() -> None:
     given = [{"positive": "warm", "negative": "cold"}, {"negative": "river", "positive": "bank"}]
     found = label_words(backbone(), make("single"), words=given, seeds=2, **TUNING)
@@ -126,6 +176,7 @@ def test_it_is_shown() -> None:
     for word in (word for own in result().sets for word in own.values()):
         assert word in screen
     assert f"{result().means()['random words']:.2f}" in screen
+    assert result().verdict in " ".join(screen.split())
     drawn = [np.asarray(own.get_xdata()).tolist() for own in ax.get_lines()[::2]]
     assert drawn == [result().values(pairs) for pairs in ("random words", "own words", "own and random")]
 

@@ -14,6 +14,7 @@ from matplotlib import pyplot
 import skillneurons as sn
 from skillneurons.evidence.origins import DRAWN, GUESS, HARD, MAJORITY, RANDOM, TUNED, Origins, origins
 from skillneurons.finding.nulls.nulls import redrawn
+from skillneurons.finding.portraits.shading import plain
 
 from .backbones import fresh
 from .makings import SUBTASKS, Form, make
@@ -162,7 +163,8 @@ def test_a_task_without_prompts_has_one_of_its_label_words() -> None:
     row = rows(own)[(HARD, "single")]
     assert row["trials"] == 1 and row["std"] is None
     assert own.about["trials"] == {TUNED: 1, RANDOM: 1, HARD: 1, DRAWN: 1}
-    assert own.table()["std"].isna().all() and own.screen().row_count == 6
+    assert own.table()["std"].isna().all() and len(own.rows) == 6
+    assert own.verdict in " ".join(plain(own.screen()).split())
 
 
 def test_its_verdict() -> None:
@@ -174,10 +176,11 @@ def test_its_verdict() -> None:
         return replace(found("single"), rows=[found("single").rows[0], *rows]).verdict
 
     assert verdict((0.2, 0.1, 0.3), (0.3, 0.2, 0.4)) == (
-        "Holds: without tuning, prompts find neurons that a random model has not. The least advantage on test: +20.0 "
+        "Holds: without tuning, prompts find neurons that a random model has not; the least advantage on test is +20.0 "
         "(+10.0 to +30.0) points (random prompts)."
     )
     assert verdict((0.2, 0.1, 0.3), (0.1, -0.1, 0.3)).startswith("Cannot be told with this much data")
+    assert verdict((0.2, 0.1, 0.3), (0.0, -0.01, 0.01)).startswith("Does not hold")
     told = verdict((0.1, -0.1, 0.3), (-0.2, -0.3, 0.0))
     assert told.startswith("Does not hold") and "-20.0 (-30.0 to +0.0) points (hard prompts)" in told
 

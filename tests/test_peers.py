@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 import skillneurons as sn
 from skillneurons.finding.agreement import rank_correlation, shared
 from skillneurons.finding.peers.peers import ORDERS, peers
-from skillneurons.finding.peers.result import Peers, by_score
+from skillneurons.finding.peers.result import Peers, by_score, settled
 from skillneurons.models import Backbone
 from skillneurons.tuning.inputs import Inputs
 
@@ -133,7 +133,8 @@ def test_the_table_compares_orders(three: tuple[Backbone, sn.SkillNeurons, Peers
             theirs = set(zip(ranked["layer"][:10], ranked["neuron"][:10], strict=True))
             assert row["top"] == 10 and row["overlap"] == len(ours & theirs) / 10
             assert row["chance"] == 10 / len(ranked)
-            expected = spearmanr(other.scores["predictivity"][index], other.scores[order][index]).statistic
+            one, two = (settled(other.scores[own][index]) for own in ("predictivity", order))
+            expected = spearmanr(one, two).statistic
             assert row["correlation"] == pytest.approx(expected, abs=1e-9)
 
 
@@ -361,6 +362,17 @@ def test_pictures_draw_on_axes_that_are_given_and_on_new_ones(three: tuple[Backb
     new = [other.plot(), other.plot_pooled()]
     assert new[0].get_figure() is not new[1].get_figure()
     pyplot.close("all")
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e6])
+def test_what_is_equal_but_for_rounding_is_equal(scale: float) -> None:
+    scores = scale * np.array([0.2, np.nextafter(0.2, 0), np.nextafter(0.2, 1), 0.2 + 1e-8])
+    assert len({*scores[:3]}) == 3
+    assert {*settled(scores)[:3]} == {settled(scores)[0]} and settled(scores)[3] > settled(scores)[0]
+    assert settled(scores) == pytest.approx(scores, rel=1e-12)
+    assert {int(by_score(scores, seed)[1]) for seed in range(30)} == {0, 1, 2}
+    assert all(by_score(scores, seed)[0] == 3 for seed in range(30))
+    assert settled(np.zeros(3)).tolist() == [0, 0, 0]
 
 
 def test_orders_break_ties_at_random_and_correlate_by_ranks() -> None:

@@ -129,6 +129,9 @@ def test_saved_drawn_and_shown(three: tuple[sn.Backbone, sn.SkillNeurons, Select
     console = Console(width=140)
     with console.capture() as seen:
         console.print(own.screen())
+    row = min(own.rows, key=lambda row: row["overlap"])
+    assert f"{100 * row['overlap']:.1f} % of their top 10 in common on {row['subtask']}" in own.verdict
+    assert own.verdict in " ".join(seen.get().split())
     assert "most selective" in seen.get() and "neutral-rest" in seen.get()
 
 

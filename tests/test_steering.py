@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 
 import skillneurons as sn
 from skillneurons.evidence.spread import spread
 from skillneurons.evidence.steering import RANDOM, SIGNS, SKILL, Steering, steer
+from skillneurons.finding.portraits.shading import plain
 from skillneurons.finding.ranked import ranked
 
 from .families import tiny
@@ -70,9 +72,14 @@ def test_a_label_neuron_steers(finding: tuple[sn.Backbone, sn.SkillNeurons], tmp
     assert found.verdict.startswith("Holds: pushing skill neurons")
     swapped = [row | {"pushed": {SKILL: RANDOM, RANDOM: SKILL, SIGNS: SIGNS}[row["pushed"]]} for row in rows]
     assert Steering(about, swapped, found.arrays).verdict.startswith("Does not hold")
+    weak = torch.zeros(6, 20, dtype=torch.int8)  # pushed, dose; two samples follow the dose, one goes the other way
+    weak[1, :3] = torch.tensor([1, 1, -1])
+    few = Steering(about, rows, {"answers": weak})
+    assert few.verdict.startswith("Cannot be told with this much data: whether pushing skill neurons")
+    assert few.verdict in " ".join(plain(few.screen()).split())
     found.save(tmp_path)
     assert Steering.load(tmp_path).means().equals(found.means())
-    found.plot()
+    pyplot.close(found.plot().get_figure(root=True))
 
 
 def test_bad_input_is_told(finding: tuple[sn.Backbone, sn.SkillNeurons]) -> None:

@@ -31,17 +31,49 @@ _HOMES = {
     "Portrait": "finding.portraits.portrait", "portrait": "finding.portraits.portrait",
     "portraits": "finding.portraits.portrait",
     "Tokens": "finding.portraits.by_token", "by_token": "finding.portraits.by_token", "draw": "finding.pictures",
+    "PerturbConfig": "evidence.config", "Curves": "evidence.curves", "perturb": "evidence.curves",
+    "Order": "evidence.orders", "of_run": "evidence.orders", "of_scores": "evidence.orders",
+    "Importance": "evidence.importance", "importance": "evidence.importance",
+    "Correlation": "evidence.correlation", "correlate": "evidence.correlation",
+    "Words": "evidence.word_result", "words": "evidence.words",
+    "LabelWordSets": "evidence.label_words", "label_words": "evidence.label_words",
+    "Origins": "evidence.origins", "origins": "evidence.origins",
+    "AdapterConfig": "tuning.config", "BitFitConfig": "tuning.config",
+    "Tuned": "tuning.tuned", "tune_weights": "tuning.tuned", "evaluate_tuned": "tuning.tuned",
+    "Choices": "evidence.choices", "choices": "evidence.choices",
+    "Pooled": "evidence.pooled", "pooled": "evidence.pooled",
+    "Selectivity": "evidence.selectivity", "selectivity": "evidence.selectivity",
+    "SteerConfig": "evidence.config", "Steering": "evidence.steering", "steer": "evidence.steering",
+    "spread": "evidence.spread",
 }  # fmt: skip
 
 __all__ = [
-    "Agreement", "Backbone", "Baseline", "Evaluation", "NeuronSet", "Noise", "NullConfig", "Nulls",
-    "PeerConfig", "Peers", "Portrait", "Prompt", "Push", "Scale", "SkillNeurons", "SkillNeuronsError", "Subtask",
-    "Task", "Tokens", "TrialScores", "TuneConfig", "Zero", "by_token", "compare", "draw", "evaluate", "find",
-    "load_model", "load_task", "nulls", "peers", "portrait", "portraits", "score", "stability", "tune",
+    "AdapterConfig", "Agreement", "Backbone", "Baseline", "BitFitConfig", "Choices", "Correlation", "Curves",
+    "Evaluation", "Importance", "LabelWordSets", "NeuronSet", "Noise", "NullConfig", "Nulls", "Order", "Origins",
+    "PeerConfig", "Peers", "PerturbConfig", "Pooled", "Portrait", "Prompt", "Push", "Scale", "Selectivity",
+    "SkillNeurons", "SkillNeuronsError", "SteerConfig", "Steering", "Subtask", "Task", "Tokens", "TrialScores",
+    "TuneConfig", "Tuned", "Words", "Zero", "by_token", "choices", "compare", "correlate", "draw", "evaluate",
+    "evaluate_tuned", "find", "importance", "label_words", "load_model", "load_task", "nulls", "of_run", "of_scores",
+    "origins", "peers", "perturb", "pooled", "portrait", "portraits", "score", "selectivity", "spread", "stability",
+    "steer", "tune", "tune_weights", "words",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from .errors import SkillNeuronsError
+    from .evidence.choices import Choices, choices
+    from .evidence.config import PerturbConfig, SteerConfig
+    from .evidence.correlation import Correlation, correlate
+    from .evidence.curves import Curves, perturb
+    from .evidence.importance import Importance, importance
+    from .evidence.label_words import LabelWordSets, label_words
+    from .evidence.orders import Order, of_run, of_scores
+    from .evidence.origins import Origins, origins
+    from .evidence.pooled import Pooled, pooled
+    from .evidence.selectivity import Selectivity, selectivity
+    from .evidence.spread import spread
+    from .evidence.steering import Steering, steer
+    from .evidence.word_result import Words
+    from .evidence.words import words
     from .finding.agreement import Agreement, compare, stability
     from .finding.find import find
     from .finding.nulls.config import NullConfig
@@ -56,10 +88,11 @@ if TYPE_CHECKING:
     from .finding.skill import SkillNeurons
     from .models import Backbone, Baseline, NeuronSet, Noise, Push, Scale, Zero, load_model
     from .tasks import Subtask, Task, load_task
-    from .tuning.config import TuneConfig
+    from .tuning.config import AdapterConfig, BitFitConfig, TuneConfig
     from .tuning.evaluate import Evaluation, evaluate
     from .tuning.prompt import Prompt
     from .tuning.tune import tune
+    from .tuning.tuned import Tuned, evaluate_tuned, tune_weights
 
 
 def __getattr__(name: str) -> object:

@@ -25,6 +25,7 @@ import tyro
 from pydantic import ValidationError
 from rich.console import Console
 
+from ..allocator import keep_freed_memory
 from ..config import explain
 from ..errors import SkillNeuronsError
 from ..progress import quiet
@@ -38,6 +39,7 @@ DESCRIPTION = "Find the neurons of a pretrained Transformer that carry the skill
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    keep_freed_memory()
     try:
         command = _parse(given)
         quiet(getattr(command, "quiet", False))

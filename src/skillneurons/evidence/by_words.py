@@ -1,6 +1,6 @@
 """How much of what a neuron tells do its words tell alone, without the order and the company in which they stand?
 
-    told_by_words(inputs, "train", means, subtasks=[0, 0], seed=0)      # a dict for each neuron, from test
+    right_by_words(inputs, "train", means, subtasks=[0, 0])      # [sample, neuron], of test
 
 A sample is given the mean, over its input tokens t, of the neuron's mean activation at t over the split:
 
@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.sparse import csr_array
 
-from ..finding.measure import worth
 from ..finding.sides import class_weights, subtask_sides
 from ..tasks.tokens import Tokens
 from ..tuning.inputs import Inputs, SplitName
@@ -27,12 +26,13 @@ from ..tuning.inputs import Inputs, SplitName
 _PART = 10_000  # samples at a time
 
 
-def told_by_words(
-    inputs: Inputs, split: SplitName, means: Float[np.ndarray, "token neuron"], subtasks: Sequence[int], seed: int
-) -> list[dict[str, float]]:
-    """Each neuron's words as readers of its subtask: `accuracy` on test, with a 95 % interval from `low` to `high`.
+def right_by_words(
+    inputs: Inputs, split: SplitName, means: Float[np.ndarray, "token neuron"], subtasks: Sequence[int]
+) -> Bool[np.ndarray, "sample neuron"]:
+    """When each neuron's words, as a reader of its subtask, are right on test.
 
-    `means` are NaN at tokens that have none; a sample without any other stands at the mean of all.
+    `means` are NaN at tokens that have none; a sample without any other stands at the mean of all. For samples of
+    neither side of the subtask it means nothing.
     """
     task, labels = inputs.task, {name: inputs.labels(name) for name in (split, "test")}
     values = {name: bags(inputs.tokens(name), means) for name in labels}
@@ -44,10 +44,8 @@ def told_by_words(
         weight = weights[subtask][labels[split]]
         baseline = weight @ own[split]  # Eq. 3
         sign = weight @ ((own[split] > baseline) == positive[split]) >= 0.5  # Eq. 4 and 5
-        right = ((own["test"] > baseline) == sign) == positive["test"]
-        accuracy, low, high = worth(right.astype(np.float64), subtask, labels["test"], task, seed)
-        found.append({"accuracy": accuracy, "low": low, "high": high})
-    return found
+        found.append(((own["test"] > baseline) == sign) == positive["test"])
+    return np.stack(found, axis=1)
 
 
 def bags(tokens: Tokens, means: Float[np.ndarray, "token neuron"]) -> Float[np.ndarray, "sample neuron"]:

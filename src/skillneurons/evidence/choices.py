@@ -1,7 +1,7 @@
 """The two choices in the definition of predictivity, and what neurons come to without them (Appendix G, Figure 10).
 
     found = choices(skill)
-    found.table(); found.plot(); found.orders()
+    found.table(); found.verdict; found.plot(); found.orders()
     found.save("runs/sst2"); Choices.load("runs/sst2")
 
 Of a trial, with Acc of Eq. 4 at a position:
@@ -41,6 +41,24 @@ class Choices(Distributions):
             "positive_only": "positive correlation only",
         }
     )
+
+    @property
+    def verdict(self) -> str:
+        """How far the other definitions order the neurons alike: there is no claim that could come out either way."""
+        alike = []
+        for name, title in self.titles.items():
+            own = [row for row in self.rows if row["definition"] == name]
+            if name != OURS:
+                correlation = min(np.nan if row["correlation"] is None else row["correlation"] for row in own)
+                overlap = min(row["overlap"] for row in own)
+                alike.append(f"{title}, {correlation:.2f} and {100 * overlap:.1f} %")
+        first, count = self.rows[0], len(self.about["subtasks"])
+        least = f", the least of {count} subtasks" if count > 1 else ""
+        return (
+            "No claim to test: no neuron can be more predictive by these definitions, whatever the model. What they "
+            f"may change is the order; rank correlation with predictivity, and the top {first['top']} in common "
+            f"(chance {100 * first['chance']:.1f} %){least}: {'; '.join(alike)}."
+        )
 
 
 def choices(skill: SkillNeurons) -> Choices:

@@ -24,7 +24,7 @@ class PerturbConfig(Config):
     std: Annotated[float, Field(ge=0)] = 0.1
     """Standard deviation of the noise."""
     relative: bool = False
-    """Whether that is a multiple of each neuron's own standard deviation over the split's tokens."""
+    """Whether that is a multiple of each neuron's own standard deviation over dev's tokens."""
     per: Literal["sample", "token"] = "sample"
     """Whether a neuron's noise is shared by a sample's tokens."""
     factor: float = 0.0

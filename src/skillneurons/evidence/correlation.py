@@ -2,7 +2,7 @@
 
     found = correlate(sst2, imdb, mnli, qnli)
     found.table()                            # a row per two runs and layer; without a layer, their mean
-    found.same_kind_test()                   # do tasks of one kind order them more alike?
+    found.same_kind_test(); found.verdict    # do tasks of one kind order them more alike?
     found.layers()                           # the same in each layer
     found.plot(); found.plot(layer=11); found.plot_layers()
 
@@ -40,6 +40,7 @@ from ..finding.skill import SkillNeurons
 from .groupings import MOST, Grouped, grouped
 from .heat import by_kind, heat
 from .result import Evidence, told
+from .verdict import of_kinds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,6 +93,15 @@ class Correlation(Evidence):
         config = CorrelateConfig.make(**self.about["config"])
         return grouped(self.values(layer), self.kinds, names=self.tasks, most=config.groupings, seed=config.seed)
 
+    @property
+    def verdict(self) -> str:
+        """Whether tasks of one kind order the neurons more alike, in plain words (see `of_kinds`)."""
+        return of_kinds(
+            self.same_kind_test,
+            "tasks of the same kind order the neurons more alike than tasks of different kinds",
+            "tasks of different kinds order the neurons as alike as tasks of the same kind",
+        )
+
     def layers(self) -> pd.DataFrame:
         """One row a layer: the same test in it; see `Grouped` for the columns.
 
@@ -131,7 +141,7 @@ class Correlation(Evidence):
         return axes[0]
 
     def screen(self) -> RenderableType:
-        """The mean over layers of every two runs, and the test over kinds where it can be made, for a terminal."""
+        """The mean over layers of every two runs, and the verdict, for a terminal."""
         order, values = by_kind(self.kinds), self.values()
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         grid.add_column("kind", style="dim")
@@ -142,15 +152,7 @@ class Correlation(Evidence):
             cells = ["" if row == column else f"{values[row, column]:.2f}" for column in order]
             grid.add_row(self.kinds[row] or "", self.tasks[row], *cells)
         title = f"{LABEL}, mean over {len(self.arrays['correlation'])} layers"
-        return Group(Text(title, style="bold"), grid, self._test())
-
-    def _test(self) -> Text:
-        try:
-            test = self.same_kind_test()
-        except SkillNeuronsError as error:
-            return Text(f"No test over kinds: {error}", style="dim")
-        said = f"same kind {test.same:.2f}, other kind {test.other:.2f}; p {test.p:.2g} over {test.groupings} groupings"
-        return Text(said, style="dim")
+        return Group(Text(title, style="bold"), grid, Text(self.verdict))
 
 
 def correlate(*skills: SkillNeurons, config: CorrelateConfig | None = None, **options: Any) -> Correlation:

@@ -2,7 +2,7 @@
 
     curves = perturb(model, skill)                                # the run's order, its reverse, five random ones
     curves = perturb(model, sst2, orders=[of_run("imdb", imdb)])  # and another run's
-    curves.means(); curves.advantage(); curves.plot()
+    curves.means(); curves.advantage(); curves.verdict; curves.plot()
     curves.save("runs/sst2"); Curves.load("runs/sst2")
 
 Neurons are perturbed in the given order while the trial's own prompt answers, on all tokens: Gaussian noise by default.
@@ -24,7 +24,9 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from scipy.stats import t as student
 
 from ..errors import SkillNeuronsError
@@ -47,6 +49,7 @@ from .config import PerturbConfig
 from .orders import Order, drawn, of_run
 from .result import Evidence, told
 from .spread import spread
+from .verdict import POINT, judged, points, untold, verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,6 +116,35 @@ class Curves(Evidence):
         """How much more accuracy perturbing in `order` costs than `against`, between the curves, paired by sample."""
         return paired(self.area(against) - self.area(order), self.about["config"]["seed"])
 
+    @property
+    def verdict(self) -> str:
+        """Whether the run's order costs more accuracy than random ones, in plain words.
+
+        It holds where the 95 % interval of `advantage` lies above 0, and does not where it reaches nowhere beyond one
+        point. Answers that are no better than the commonest label leave nothing to tell.
+        """
+        plain, own = float(self._right[SKILL][:, :, 0].mean()), self.advantage()
+        if plain <= self.about["majority"]:
+            return untold(
+                f"before anything is perturbed, the answers do not beat the commonest label ({100 * plain:.1f} % "
+                f"against {100 * self.about['majority']:.1f} %). Tune for longer."
+            )
+        outcome = judged(own.low, own.high)
+        said = verdict(
+            outcome,
+            "perturbing skill neurons costs more accuracy than perturbing random ones",
+            "perturbing random neurons costs as much accuracy as perturbing skill neurons",
+            f"{_told(own)}, on the average over up to {100 * self.shares[-1]:g} % of the neurons",
+        )
+        lost = [abs(plain - self.area(order).mean()) for order in (SKILL, RANDOM)]
+        if outcome == "holds" or max(lost) > POINT:
+            return said
+        config = self.about["config"]
+        why = "the noise is too small for this model, try " + ("a larger --std" if config["relative"] else "--relative")
+        if config["edit"] != "noise":
+            why = "try more neurons (--most)"
+        return f"{said} On the average neither order moves the accuracy by more than a point: {why}."
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """The curves with their 95 % intervals over samples (Figure 4)."""
         means = self.means()
@@ -132,8 +164,8 @@ class Curves(Evidence):
             legend(ax)
         return ax
 
-    def screen(self) -> Table:
-        """The curves at some shares, and what the run's order costs more than random ones."""
+    def screen(self) -> RenderableType:
+        """The curves at some shares, what each order costs more than random ones, and the verdict."""
         means = {(row["order"], row["share"]): row["accuracy"] for row in self.means().to_dict("records")}
         shown = [float(share) for share in self.shares[:: max(1, (len(self.shares) - 1) // 4)]]
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
@@ -145,7 +177,7 @@ class Curves(Evidence):
         for order in self.orders:
             cells = [f"{100 * means[order, share]:.1f} %" for share in shown]
             grid.add_row(order, *cells, "" if order == RANDOM else _told(self.advantage(order)))
-        return grid
+        return Group(grid, Text(self.verdict))
 
     @property
     def _of_layers(self) -> bool:
@@ -329,7 +361,7 @@ def _named(config: PerturbConfig) -> str:
 
 def _told(found: Paired) -> str:
     p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
-    return f"{100 * found.difference:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}) points, p {p}"
+    return f"{points(found.difference, found.low, found.high)}, p {p}"
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
     found = choices(skill)                   # or pooled(model, skill): both are Distributions
     found.table()                            # a row for every (subtask, definition)
     found.orders()                           # {definition: scores [neuron]}, to perturb in
-    found.plot(); panels(found, choices(other), ...)
+    found.verdict; found.plot(); panels(found, choices(other), ...)
 
 As in Figures 3, 9 and 10 a histogram is the mean of the trials' own, with bars of one standard error over trials. The
 table is of the predictivity averaged over trials (Eq. 6). The run's own definition stands first in both.
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ..config import Config
 from ..errors import SkillNeuronsError
@@ -111,7 +112,7 @@ class Distributions(Evidence):
         return {name: task_order(self.scores(name).round(12), seed) for name in self.titles if name != OURS}
 
     def screen(self) -> RenderableType:
-        """The table, for a terminal."""
+        """The table and the verdict, for a terminal."""
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         several = len(self.about["subtasks"]) > 1
         for column in (*(["subtask"] if several else []), "predictivity by"):
@@ -128,7 +129,7 @@ class Distributions(Evidence):
             )  # fmt: skip
         last = ("by chance", "", "", "", "", f"{100 * self.rows[0]['chance']:.1f} %")
         grid.add_row(*([""] if several else []), *last, style="dim")
-        return grid
+        return Group(grid, Text(self.verdict))
 
     def plot(self, ax: Axes | None = None, subtask: str | None = None) -> Axes:
         """How many neurons have which predictivity by each definition, on dev; of a subtask, without one the first.

@@ -2,7 +2,7 @@
 
     found = importance(model, sst2, imdb, mnli, out="runs/importance")
     found.table()                            # a row for every (evaluation, source)
-    found.same_kind_test(); found.plot()
+    found.same_kind_test(); found.verdict; found.plot()
 
 Neurons are perturbed in the order of a source task while an evaluation task's own prompts answer. With accuracies
 A(source, share) and those of random orders A(random, share), over the range of shares,
@@ -28,7 +28,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import SkillNeuronsError
 from ..figures import drawing
 from ..finding.agreement import comparable
 from ..finding.skill import SkillNeurons
@@ -39,6 +38,7 @@ from .groupings import Grouped, grouped
 from .heat import by_kind, heat
 from .orders import of_run
 from .result import Evidence, told
+from .verdict import of_kinds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,6 +77,15 @@ class Importance(Evidence):
         """
         return grouped(self.scores, self.kinds, names=self.tasks, seed=self.about["config"]["seed"])
 
+    @property
+    def verdict(self) -> str:
+        """Whether neurons of tasks of one kind matter more to each other, in plain words (see `of_kinds`)."""
+        return of_kinds(
+            self.same_kind_test,
+            "neurons of tasks of the same kind matter more to a task than those of other kinds",
+            "neurons of tasks of other kinds matter as much to a task as those of its own",
+        )
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """A heat map: evaluation tasks as rows, sources as columns (Figure 6)."""
         side = 2.2 + 0.62 * len(self.tasks)
@@ -88,7 +97,7 @@ class Importance(Evidence):
         return ax
 
     def screen(self) -> RenderableType:
-        """The z-scores, and the test over kinds where it can be made, for a terminal."""
+        """The z-scores and the verdict, for a terminal."""
         order, scores = by_kind(self.kinds), self.scores
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         grid.add_column("evaluated on")
@@ -96,16 +105,8 @@ class Importance(Evidence):
             grid.add_column(self.tasks[column], justify="right")
         for row in order:
             grid.add_row(self.tasks[row], *(f"{scores[row, column]:+.2f}" for column in order))
-        try:
-            test = self.same_kind_test()
-        except SkillNeuronsError as error:
-            return Group(grid, Text(f"No test over kinds: {error}", style="dim"))
-        said = (
-            f"same kind {test.same:+.2f}, other kind {test.other:+.2f}; p {test.p:.2g} over {test.groupings} groupings"
-        )
-        return Group(
-            Text("Neuronal importance of the columns' neurons (z)", style="bold"), grid, Text(said, style="dim")
-        )
+        title = Text("Neuronal importance of the columns' neurons (z)", style="bold")
+        return Group(title, grid, Text(self.verdict))
 
 
 def importance(

@@ -2,7 +2,7 @@
 
     found = label_words(model, task, preset="quick", trials=1, out="runs/films-words")
     found.means()            # random words: 0.87 in the paper; beside it the same words under other seeds
-    found.plot()
+    found.lost(); found.verdict; found.plot()
 
 Each set gives every label a random word of the tokenizer's vocabulary, and the neurons are found anew, prompts and
 all. Orders are compared as in `skillneurons.evidence.correlation`, mean over layers. Two orders differ by the words
@@ -14,8 +14,9 @@ beyond that to the words.
     own words        every two seeds: the task's own words
     own and random   the task's own words against each set, under other seeds
 
-All runs share train and dev, whose chance they share too. With `out` each run is kept in a folder of its own and the
-same call goes on where a killed one stopped.
+All runs share train and dev, whose chance they share too. What random words lose has a 95 % interval: Student's t on
+the jackknife over runs (Arvesen 1969), for a run is in many pairs. With `out` each run is kept in a folder of its own
+and the same call goes on where a killed one stopped.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from scipy.stats import t as student
 
 from ..errors import SkillNeuronsError
 from ..figures import INK, drawing, legend, marker
@@ -43,6 +46,7 @@ from ..tasks import Task
 from ..tuning.config import TuneConfig
 from .correlation import LABEL, layerwise, mean_over_layers
 from .result import Evidence, told
+from .verdict import judged, verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
 Pairs = Literal["random words", "own words", "own and random"]
 PAIRS: tuple[Pairs, ...] = get_args(Pairs)
 Several = Annotated[int, Field(ge=2)]
+LITTLE = 0.1
+"""The share of the own words' correlation that random words may lose."""
 
 
 class LabelWordConfig(TuneConfig):
@@ -83,6 +89,37 @@ class LabelWordSets(Evidence):
         """The mean correlation of each group of pairs; NaN where none has one."""
         return {pairs: float(np.mean(own)) if (own := self.values(pairs)) else np.nan for pairs in PAIRS}
 
+    def lost(self) -> tuple[float, float, float]:
+        """The mean correlation of runs by own words less that of runs by random ones, and its 95 % interval.
+
+        NaN where there is none; the interval takes three runs of each.
+        """
+        every = mean_over_layers(self.arrays["correlation"].numpy())
+        random = np.array([run["random"] for run in self.about["runs"]])
+        found = [jackknife(every[np.ix_(own, own)]) for own in (~random, random)]
+        lost = found[0][0] - found[1][0]
+        error = float(np.hypot(found[0][1], found[1][1]))
+        reach = error * float(student.ppf(0.975, max(1, min(random.sum(), (~random).sum()) - 1)))
+        return lost, lost - reach, lost + reach
+
+    @property
+    def verdict(self) -> str:
+        """Whether other label words find the same neurons, in plain words.
+
+        It holds where random words surely (95 %) lose no more than a tenth of the rank correlation that own words have
+        under other seeds, and does not where they surely lose more.
+        """
+        (lost, low, high), means = self.lost(), self.means()
+        least = LITTLE * means["own words"]
+        return verdict(
+            judged(least - high, least - low, within=0.0),
+            "random label words order the neurons as the task's own words do",
+            "random label words order the neurons otherwise than the task's own words do",
+            f"rank correlation {means['random words']:.2f} between random words, {means['own words']:.2f} between own "
+            f"words under other seeds; lost to the words {lost:.2f} ({low:.2f} to {high:.2f}), where up to "
+            f"{least:.2f} is little",
+        )
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Every pair of runs as a point, by group, and each group's mean."""
         with drawing(ax, size=(7.2, 2.4)) as ax:
@@ -97,7 +134,7 @@ class LabelWordSets(Evidence):
         return ax
 
     def screen(self) -> RenderableType:
-        """The means, and what became of each run, for a terminal."""
+        """The means, what became of each run, and the verdict, for a terminal."""
         means = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for column in ("every two of", "runs", "pairs", "mean", "lowest", "highest"):
             means.add_column(column, justify="left" if column == "every two of" else "right")
@@ -114,7 +151,7 @@ class LabelWordSets(Evidence):
             runs.add_column(column, justify="right" if column == "test accuracy" else "left")
         for run in self.about["runs"]:
             runs.add_row(run["run"], ", ".join(run["words"].values()), f"{100 * run['accuracy']:.1f} %")
-        return Group(Text(f"{LABEL}, mean over the layers", style="bold"), means, Text(), runs)
+        return Group(Text(f"{LABEL}, mean over the layers", style="bold"), means, Text(), runs, Text(self.verdict))
 
 
 def label_words(
@@ -170,6 +207,18 @@ def label_words(
         for (name, words, place), skill in zip(plan, skills, strict=True)
     ]  # fmt: skip
     return LabelWordSets(about, rows, {"correlation": torch.from_numpy(every)})
+
+
+def jackknife(values: Float[np.ndarray, "run run"]) -> tuple[float, float]:
+    """The mean over all pairs of runs, and its standard error by leaving out one run at a time; NaN is left out."""
+    without = [_pairs_mean(np.delete(np.delete(values, run, 0), run, 1)) for run in range(len(values))]
+    return _pairs_mean(values), float(np.sqrt((len(values) - 1) * np.var(without)))
+
+
+def _pairs_mean(values: Float[np.ndarray, "run run"]) -> float:
+    own = values[np.triu_indices(len(values), 1)]
+    own = own[~np.isnan(own)]
+    return float(own.mean()) if len(own) else np.nan
 
 
 def drawn_words(model: Backbone, task: Task, sets: int, seed: int) -> list[dict[str, str]]:

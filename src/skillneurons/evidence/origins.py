@@ -23,7 +23,9 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from scipy.stats import binomtest
 
 from ..errors import SkillNeuronsError
@@ -40,6 +42,7 @@ from ..tasks import Task
 from ..tuning.config import TuneConfig
 from ..tuning.prompt import embed_words, hard_prompts
 from .result import Evidence, told
+from .verdict import joint, judged, points, verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,19 +72,19 @@ class Origins(Evidence):
         """Whether untuned prompts find neurons that a random model has not, in one sentence with its numbers.
 
         It holds where on every subtask the advantage of both kinds of untuned prompts over the random model has a 95 %
-        interval above 0, and does not where one of these intervals is nowhere above it.
+        interval above 0, and does not where one of these intervals reaches nowhere beyond one point.
         """
         rows = [row for row in self.rows if row["origin"] in (RANDOM, HARD) and row["more"] is not None]
-        worst = min(rows, key=lambda row: row["more_low"])
-        if worst["more_low"] > 0:
-            first = "Holds: without tuning, prompts find neurons that a random model has not."
-        elif any(row["more_high"] <= 0 for row in rows):
-            worst = min(rows, key=lambda row: row["more_high"])
-            first = "Does not hold: the random model's best neuron does as well as one that untuned prompts find."
-        else:
-            first = "Cannot be told with this much data: untuned prompts find no neuron surely better than random."
+        outcome = joint(judged(row["more_low"], row["more_high"]) for row in rows)
+        worst = min(rows, key=lambda row: row["more_high" if outcome == "fails" else "more_low"])
         subtask = "" if worst["subtask"] == self.about["task"] else f", {worst['subtask']}"
-        return f"{first} The least advantage on test: {_more(worst)} points ({worst['origin']}{subtask})."
+        least = points(worst["more"], worst["more_low"], worst["more_high"])
+        return verdict(
+            outcome,
+            "without tuning, prompts find neurons that a random model has not",
+            "the random model's best neuron does as well as one that untuned prompts find",
+            f"the least advantage on test is {least} ({worst['origin']}{subtask})",
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The best neuron's test accuracy by origin with its 95 % interval; crosses are the prompts' own."""
@@ -108,8 +111,8 @@ class Origins(Evidence):
             legend(ax)
         return ax
 
-    def screen(self) -> Table:
-        """The table for a terminal."""
+    def screen(self) -> RenderableType:
+        """The table and the verdict, for a terminal."""
         several = len({row["subtask"] for row in self.rows}) > 1
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
         grid.title = f"{self.about['task']}: the best neuron's test accuracy by its origin"
@@ -124,7 +127,7 @@ class Origins(Evidence):
                 "" if row["more"] is None else _more(row), _percent(row["prompt_accuracy"]),
             )  # fmt: skip
             grid.add_row(row["origin"], *([row["subtask"]] if several else []), *cells)
-        return grid
+        return Group(grid, Text(self.verdict))
 
     @property
     def _origins(self) -> list[str]:

@@ -7,6 +7,7 @@
         def plot(self, ax=None): ...
 
     found.table()                           # a row for every figure
+    found.verdict                           # what came of its claim
     found.save("runs/sst2"); Curves.load("runs/sst2")
 
 A folder keeps `<name>.json`, what it is of and the table, and `<name>.safetensors`, the arrays that it rests on. Both
@@ -52,6 +53,11 @@ class Evidence:
     def table(self) -> pd.DataFrame:
         """One row for every figure."""
         return pd.DataFrame(list(self.rows))
+
+    @property
+    def verdict(self) -> str:
+        """What came of the experiment's claim, in plain words with the figures; see `verdict.py`."""
+        raise NotImplementedError
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The picture that tells the most, on `ax` or on new axes."""

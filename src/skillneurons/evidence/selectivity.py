@@ -1,7 +1,7 @@
 """The class selectivity index of Morcos et al. (2018), beside predictivity (Appendix H, Figure 15).
 
     found = selectivity(model, skill)                    # tokens="prompt", split="dev", values="absolute"
-    found.table(); found.plot()
+    found.table(); found.verdict; found.plot()
     found.orders()                                       # {"selectivity_index": scores [neuron]}
 
 A neuron has a mean value over the samples of each label. With the largest of these means, and the mean of the others,
@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -89,8 +90,20 @@ class Selectivity(Evidence):
         """The order by the index: scores [neuron], larger ones first."""
         return {INDEX: self.index}
 
+    @property
+    def verdict(self) -> str:
+        """How far the index orders the neurons as predictivity does; that it finds none that matter, curves tell."""
+        row = min(self.rows, key=lambda row: row["overlap"])
+        correlation = "undefined" if row["correlation"] is None else f"{row['correlation']:.2f}"
+        where = f" on {row['subtask']}" if len(self.rows) > 1 else ""
+        return (
+            f"No claim is tested here: the index and predictivity have {100 * row['overlap']:.1f} % of their top "
+            f"{row['top']} in common{where} (chance {100 * row['chance']:.1f} %), rank correlation {correlation}. "
+            "Whether the first by the index matter more than random neurons, curves in this order tell."
+        )
+
     def screen(self) -> RenderableType:
-        """The table, for a terminal."""
+        """The table and the verdict, for a terminal."""
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         several = len(self.rows) > 1
         columns = (*(["subtask"] if several else []), "most selective", "index", "its predictivity", "rank correlation")
@@ -103,7 +116,7 @@ class Selectivity(Evidence):
                 f"{row['index']:.2f}", f"{100 * row['predictivity']:.1f} %", correlation,
                 f"{100 * row['overlap']:.1f} %", f"{100 * row['chance']:.1f} %",
             )  # fmt: skip
-        return grid
+        return Group(grid, Text(self.verdict))
 
     def plot(self, ax: Axes | None = None, subtask: str | None = None) -> Axes:
         """Every neuron's index against its predictivity, the skill neurons marked; of a subtask, or of the first."""

@@ -7,7 +7,7 @@ A neuron's sign in a trial is 1 where being above its baseline means the positiv
 
     a_i <- a_i + d * sign_i * spread_i
 
-on all tokens, with the neuron's standard deviation over the split's tokens as its spread: at d > 0 every chosen neuron
+on all tokens, with the neuron's standard deviation over dev's tokens as its spread: at d > 0 every chosen neuron
 says "positive" louder. The response is the mean over samples of +1 where the prompt answers with a label of the
 positive side, -1 with one of the negative side, 0 with any other. Beside the skill neurons stand as many of each layer
 drawn at random, pushed along their own signs, and the skill neurons pushed along signs that are drawn: neither the
@@ -44,6 +44,7 @@ from .config import SteerConfig
 from .orders import drawn, of_run
 from .result import Evidence, told
 from .spread import spread
+from .verdict import POINT, joint, judged, verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +80,11 @@ class Steering(Evidence):
 
     @property
     def verdict(self) -> str:
-        """Whether pushing skill neurons steers the answers, in plain words."""
+        """Whether pushing skill neurons steers the answers, and more than pushing the controls, in plain words.
+
+        It holds where the 95 % intervals of all three effects lie above 0, and does not where one of them reaches
+        nowhere beyond what it makes to turn one answer of a hundred.
+        """
         own = self.effect()
         controls = {name: self.effect(SKILL, name) for name in (RANDOM, SIGNS)}
         figures = f"{own.difference:+.2f} ({own.low:+.2f} to {own.high:+.2f}) from the smallest dose to the largest"
@@ -87,11 +92,12 @@ class Steering(Evidence):
             f"{found.difference:+.2f} ({found.low:+.2f} to {found.high:+.2f}) more than with {name}"
             for name, found in controls.items()
         )
-        if own.low > 0 and all(found.low > 0 for found in controls.values()):
-            return f"Holds: pushing skill neurons along their sign steers the answers: {figures}; {beyond}."
-        if own.high <= 0 or any(found.high <= 0 for found in controls.values()):
-            return f"Does not hold: pushing skill neurons steers no more than its controls: {figures}; {beyond}."
-        return f"Cannot be told with this much data: {figures}; {beyond}."
+        return verdict(
+            joint(judged(found.low, found.high, within=2 * POINT) for found in (own, *controls.values())),
+            "pushing skill neurons along their sign steers the answers, and more than its controls do",
+            "pushing skill neurons along their sign steers the answers no more than its controls do",
+            f"{figures}; {beyond}",
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The dose-response curves, with 95 % intervals over samples."""

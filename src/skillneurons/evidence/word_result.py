@@ -1,7 +1,7 @@
 """The words of some neurons: the result of `words`.
 
 found = words(model, skill)
-found.table(); found.readers()
+found.table(); found.readers(); found.verdict
 found.of(0, "activation", "bottom")                  # rows of the first neuron
 found.plot(neuron=0, way="activation")
 """
@@ -23,6 +23,7 @@ from ..figures import words as shown
 from ..finding.portraits.shading import printable
 from ..finding.show import interval, percent
 from .result import Evidence
+from .verdict import joint, judged, points, untold, verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,9 +52,35 @@ class Words(Evidence):
         """One row a neuron: what it is worth on test, and what its words alone are worth there.
 
         Columns: layer, neuron, subtask, rank; test_accuracy, low, high (as in run.json, over all trials; empty but for
-        a subtask's best neurons); words_accuracy, words_low, words_high (one trial's prompt).
+        a subtask's best neurons); more, more_low, more_high (than its words alone, paired by sample; likewise);
+        words_accuracy, words_low, words_high (one trial's prompt).
         """
         return pd.DataFrame(self.about["neurons"])
+
+    @property
+    def verdict(self) -> str:
+        """Whether the neurons tell more than their words alone, in plain words; of several, the one with the least.
+
+        It holds where the advantage of each over its words has a 95 % interval above 0, and does not where one of these
+        intervals reaches nowhere beyond one point.
+        """
+        tested = [own for own in self.about["neurons"] if own["more"] is not None]
+        if not tested:
+            return untold(
+                "none of these neurons is among the ten best of a subtask, whose test figures the run keeps. Ask for "
+                "one of them."
+            )
+        outcome = joint(judged(own["more_low"], own["more_high"]) for own in tested)
+        worst = min(tested, key=lambda own: own["more_high" if outcome == "fails" else "more_low"])
+        least = f", the least of {len(tested)} neurons" if len(tested) > 1 else ""
+        return verdict(
+            outcome,
+            "the skill neurons tell more than their words alone",
+            "the words alone tell as much as the skill neuron",
+            f"neuron {worst['neuron']} of layer {worst['layer']} {percent(worst['test_accuracy'])} on test, its words "
+            f"alone {percent(worst['words_accuracy'])}, {points(worst['more'], worst['more_low'], worst['more_high'])} "
+            f"more{least}",
+        )
 
     def of(self, neuron: int = 0, way: Way = "cosine", end: End = "top") -> list[dict[str, Any]]:
         """The table's rows of one neuron, by its place among `neurons`, in one way, from one end inwards."""
@@ -85,7 +112,7 @@ class Words(Evidence):
         return ax
 
     def screen(self) -> RenderableType:
-        """Each neuron's words as the paper's Table 2 has them, for a terminal."""
+        """Each neuron's words as the paper's Table 2 has them, and the verdict, for a terminal."""
         parts: list[RenderableType] = []
         for place, about in enumerate(self.about["neurons"]):
             grid = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -105,7 +132,7 @@ class Words(Evidence):
             )
             title = "Neuron {neuron} of layer {layer}, rank {rank} for {subtask}".format(**about)
             parts += [Text(title, style="bold"), grid]
-        return Group(*parts)
+        return Group(*parts, Text(self.verdict))
 
 
 def _legible(text: str) -> str:

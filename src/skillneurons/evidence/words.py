@@ -3,7 +3,7 @@
     found = words(model, skill)                          # the best neuron of each subtask
     found = words(model, skill, [(3, 120)], split="train", least=5)
     found.table(); found.plot(); found.plot(way="activation")
-    found.readers()                                      # do the words alone tell the labels as the neuron does?
+    found.readers(); found.verdict                       # do the words alone tell the labels as the neuron does?
 
 Two ways, as in the paper. By weight (Dai et al. 2021), with `E_t` the input embedding of token t and `K_i` of Eq. 2:
 
@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -34,6 +35,7 @@ from torch import Tensor
 
 from ..config import Config
 from ..errors import SkillNeuronsError
+from ..finding.measure import worth
 from ..finding.skill import SkillNeurons
 from ..finding.standing import Standing, refuse_foreign, refuse_trial, standings
 from ..finding.sweep import sweep
@@ -41,7 +43,7 @@ from ..models import Backbone
 from ..models.input_weights import input_embeddings, input_weights
 from ..progress import say
 from ..tuning.inputs import Inputs, SplitName
-from .by_words import told_by_words
+from .by_words import right_by_words
 from .result import told
 from .token_means import TokenMeans
 from .word_result import ENDS, Words
@@ -159,18 +161,23 @@ def _readers(
 ) -> list[dict[str, Any]]:
     """What `Words.readers` shows."""
     names = [subtask.name for subtask in skill.task.subtasks]
-    tested = {(own["subtask"], own["layer"], own["neuron"]): own for own in skill.results["top_neurons"]}
+    spots = [(own["subtask"], own["layer"], own["neuron"]) for own in skill.results["top_neurons"]]
+    right = skill.tested.right(skill.task).mean(0)  # over trials
+    labels, seed = skill.tested.labels, skill.config.seed
     subtasks = [names.index(own.subtask) for own in standing]
-    by_words = told_by_words(inputs, config.split, activation.T.numpy(), subtasks, skill.config.seed)
-    return [
-        {"layer": own.layer, "neuron": own.neuron, "subtask": own.subtask, "rank": own.rank}
-        | {
-            key: tested.get((own.subtask, own.layer, own.neuron), {}).get(key)
-            for key in ("test_accuracy", "low", "high")
-        }
-        | {f"words_{key}": value for key, value in words.items()}
-        for own, words in zip(standing, by_words, strict=True)
-    ]
+    by_words = right_by_words(inputs, config.split, activation.T.numpy(), subtasks).astype(np.float64)
+    found = []
+    for column, (own, subtask) in enumerate(zip(standing, subtasks, strict=True)):
+        read: dict[str, Any] = dict.fromkeys(("test_accuracy", "low", "high", "more", "more_low", "more_high"))
+        if (spot := (own.subtask, own.layer, own.neuron)) in spots:
+            place = spots.index(spot)
+            read |= {key: skill.results["top_neurons"][place][key] for key in ("test_accuracy", "low", "high")}
+            more = worth(right[:, place] - by_words[:, column], subtask, labels, skill.task, seed)
+            read |= dict(zip(("more", "more_low", "more_high"), more, strict=True))
+        alone = worth(by_words[:, column], subtask, labels, skill.task, seed)
+        read |= dict(zip(("words_accuracy", "words_low", "words_high"), alone, strict=True))
+        found.append({"layer": own.layer, "neuron": own.neuron, "subtask": own.subtask, "rank": own.rank} | read)
+    return found
 
 
 def _best(skill: SkillNeurons) -> list[tuple[int, int]]:

@@ -36,7 +36,7 @@ from ..ranked import Ranked, ranked
 from ..skill import SkillNeurons
 from ..standing import refuse_foreign
 from .passes import Scores, TrialPeers, announce, trial_peers
-from .result import FORMAT, OURS, Peers, by_score
+from .result import FORMAT, OURS, Peers, by_score, settled
 from .tried import Choice, tried
 
 Order = Literal["auroc", "mean_difference", "gradient", "probe", "pooled_mean", "pooled_maximum"]
@@ -108,7 +108,8 @@ def _rows(
         for order, values in scores.items():
             best = ours if order == OURS else by_score(values[subtask], seed)
             choices.append(choice(subtask, order, best))
-            likeness.append((rank_correlation(own.predictivity[subtask], values[subtask]), shared(ours, best, top)))
+            correlation = rank_correlation(settled(own.predictivity[subtask]), settled(values[subtask]))
+            likeness.append((correlation, shared(ours, best, top)))
         if found[0].probes:
             layered += [choice(subtask, OURS, ours[layer_of[ours] == layer]) for layer in range(len(skill.widths))]
     right, probed = tried(inputs, skill, own, [*choices, *layered], found)

@@ -96,7 +96,7 @@ class Peers:
         if order not in self.about["orders"]:
             raise SkillNeuronsError(f"these peers are {', '.join(self.about['orders'])}; given: {order!r}.")
         index = self._subtask(subtask)
-        score = self.scores[order][index]
+        score = settled(self.scores[order][index])
         best = by_score(score, self.about["seed"])
         widths = self.about["layers"]
         layer = np.repeat(np.arange(len(widths)), widths)
@@ -190,4 +190,10 @@ class Peers:
 
 def by_score(scores: Float[np.ndarray, " neuron"], seed: int) -> Int[np.ndarray, " neuron"]:
     """Indices by descending score, equal ones at random by `seed`."""
-    return np.lexsort((np.random.default_rng(seed).random(len(scores)), -scores))
+    return np.lexsort((np.random.default_rng(seed).random(len(scores)), -settled(scores)))
+
+
+def settled(scores: Float[np.ndarray, " neuron"]) -> Float[np.ndarray, " neuron"]:
+    """Scores to twelve digits of the largest: what is equal but for rounding, as means over trials are, is equal."""
+    largest = np.abs(scores).max() or 1.0
+    return (scores / largest).round(12) * largest
