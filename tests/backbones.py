@@ -35,6 +35,15 @@ def fresh(name: str, seed: int = 0) -> tuple[Any, Any]:
     return tiny(name, seed)
 
 
+def without_dropout(model: nn.Module) -> nn.Module:
+    """The model with every rate of dropout at 0, whether a module has it or an attention an attribute."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if (name == "p" and isinstance(module, nn.Dropout)) or ("dropout" in name and isinstance(value, float)):
+                setattr(module, name, 0.0)
+    return model
+
+
 @cache
 def backbone(name: str, dtype: torch.dtype = torch.float64) -> Backbone:
     """A family's tiny model; shared between tests, which leave it as it was."""

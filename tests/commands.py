@@ -70,9 +70,8 @@ def run(
 
 def files(folder: Path) -> dict[str, bytes]:
     """Every file of a run but log.json, which may differ; hidden and unfinished ones too."""
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    found.pop("log.json")
-    return found
+    kept = (path for path in folder.rglob("*") if path.is_file() and path.name != "log.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
 
 
 def _command(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import skillneurons as sn
 from skillneurons.tuning import train as training
@@ -16,6 +15,7 @@ from skillneurons.tuning.evaluate import evaluate_inputs
 from skillneurons.tuning.inputs import Inputs
 from skillneurons.tuning.train import Job, train
 
+from .backbones import without_dropout
 from .commands import files
 from .families import tiny
 from .makings import make
@@ -29,12 +29,7 @@ OPTIONS: dict[str, Any] = {
 def loaded(name: str = "bert", dropout: bool = False) -> sn.Backbone:
     model, tokenizer = tiny(name)
     if not dropout:
-        for module in model.modules():
-            for attribute, value in vars(module).items():
-                if attribute == "p" and isinstance(module, nn.Dropout):
-                    module.p = 0.0
-                elif "dropout" in attribute and isinstance(value, float):
-                    setattr(module, attribute, 0.0)
+        without_dropout(model)
     return sn.load_model(model, tokenizer=tokenizer)
 
 

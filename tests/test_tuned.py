@@ -19,7 +19,7 @@ from skillneurons.tuning.config import AdapterConfig, BitFitConfig
 from skillneurons.tuning.evaluate import evaluate_inputs
 from skillneurons.tuning.tuned import Method, Tuned, evaluate_tuned, tune_weights
 
-from .backbones import encoded, fresh, hooks, placed
+from .backbones import encoded, fresh, hooks, placed, without_dropout
 from .families import FAMILIES, named
 from .makings import easy, make
 
@@ -51,12 +51,7 @@ SMALL: dict[str, Any] = {"trials": 1, "steps": 6, "batch": 5, "evaluate_every": 
 def loaded(name: str = "bert", dtype: torch.dtype = torch.float32, dropout: bool = True) -> sn.Backbone:
     model, tokenizer = fresh(name)
     if not dropout:
-        for module in model.modules():
-            for attribute, value in vars(module).items():
-                if attribute == "p" and isinstance(module, nn.Dropout):
-                    module.p = 0.0
-                elif "dropout" in attribute and isinstance(value, float):
-                    setattr(module, attribute, 0.0)
+        without_dropout(model)
     return load_model(model.to(dtype), tokenizer=tokenizer)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import skillneurons as sn
 from skillneurons.tuning import train as training
@@ -21,6 +21,7 @@ from skillneurons.tuning.evaluate import Evaluation
 from skillneurons.tuning.inputs import Inputs
 from skillneurons.tuning.prompt import Evaluated, initial
 
+from .backbones import without_dropout
 from .families import FAMILIES, tiny
 from .makings import easy, make
 
@@ -28,24 +29,16 @@ KINDS = ("bert", "llama", "t5")
 SMALL: dict[str, Any] = {"trials": 1, "positions": 3, "lr": 0.05, "init_std": 0.5, "steps": 6, "evaluate_every": 2}
 
 
-def loaded(name: str = "bert") -> sn.Backbone:
+def loaded(name: str = "bert", dropout: bool = True) -> sn.Backbone:
     model, tokenizer = tiny(name)
+    if not dropout:
+        without_dropout(model)
     return sn.load_model(model, tokenizer=tokenizer)
 
 
 def embeddings(backbone: sn.Backbone) -> Tensor:
     model: Any = backbone.model
     return model.get_input_embeddings().weight
-
-
-def without_dropout(backbone: sn.Backbone) -> sn.Backbone:
-    for module in backbone.model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
-                setattr(module, name, 0.0)
-    return backbone
 
 
 def logits(name: str, backbone: sn.Backbone, text: str, prompt: Tensor) -> Tensor:
@@ -89,7 +82,7 @@ def loss_of(name: str, backbone: sn.Backbone, task: sn.Task, prompt: Tensor, obj
 @pytest.mark.parametrize("name", KINDS)
 def test_a_plain_loop_tunes_the_same_prompt(name: str, objective: Any) -> None:
     """Adam, clipped gradient, warm-up and decay written out; every step sees all samples, so order is out of play."""
-    backbone, task = without_dropout(loaded(name)), make("single", train=10, dev=8, test=4)
+    backbone, task = loaded(name, dropout=False), make("single", train=10, dev=8, test=4)
     steps, lr, clip = 5, 0.05, 0.2
     [prompt] = sn.tune(
         backbone, task, trials=1, positions=3, init_std=0.5, batch=10, epochs=steps, lr=lr, clip=clip, warmup=0.4,
@@ -246,7 +239,7 @@ def test_rates_rise_and_fall_as_they_should(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
 def test_the_prompts_gradient_is_clipped(monkeypatch: pytest.MonkeyPatch, clip: float) -> None:
-    backbone, task = without_dropout(loaded()), make("single", train=8)
+    backbone, task = loaded(dropout=False), make("single", train=8)
     norms: list[float] = []
 
     def watched(self: torch.optim.Adam, *_: Any) -> None:

@@ -130,6 +130,22 @@ def histogram(
     )  # fmt: skip
 
 
+def intervals(
+    ax: Axes, index: int, of: int, label: str, values: Float[np.ndarray, " row"], bounds: Float[np.ndarray, "row 2"]
+) -> None:
+    """Draw series `index` of `of`: a point in every row, the first at the top, with its interval."""
+    at = np.arange(len(values)) + 0.7 * ((index + 0.5) / of - 0.5)
+    reach = np.abs(bounds.T - values)
+    ax.errorbar(values, at, xerr=reach, linestyle="", capsize=3, label=label, **marker(index))
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows of `intervals`."""
+    ax.set_yticks(range(len(names)), list(names))
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+
+
 def legend(ax: Axes, title: str | None = None) -> None:
     """Name the series on the right of the axes, where nothing is hidden by it."""
     columns = -(-len(ax.get_legend_handles_labels()[1]) // 14)

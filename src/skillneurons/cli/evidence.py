@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from ..evidence.config import PerturbConfig, SteerConfig
 from ..tuning.config import TuneConfig
-from .common import Dtype, console, load
+from .common import Dtype, console, load, of_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,14 +43,8 @@ class _OfRun:
     def read(self) -> tuple[Backbone, SkillNeurons]:
         """The run, and the model it was found in."""
         from ..finding.skill import SkillNeurons
-        from ..tasks import load_task
 
-        skill = SkillNeurons.load(self.folder)
-        if self.task is not None:
-            skill = skill.with_task(load_task(self.task))
-        source = skill.about["source"]
-        name = self.model or source["model"]
-        return load(name, self.device, source["dtype"], source["random_weights"], self.sites), skill
+        return of_run(SkillNeurons.load(self.folder), self.model, self.task, self.device, self.sites)
 
 
 @dataclass(frozen=True)
@@ -63,16 +57,16 @@ class Perturb(_OfRun):
 
     def run(self) -> None:
         """Perturb, show, keep."""
+        from ..evidence import orders
         from ..evidence.curves import perturb
-        from ..evidence.orders import of_run
         from ..finding.agreement import comparable
         from ..finding.skill import SkillNeurons
 
         model, skill = self.read()
         others = [SkillNeurons.load(folder) for folder in self.others]
         names = comparable([skill, *others])[1:] if others else []
-        orders = [of_run(name, own, self.config.scope) for name, own in zip(names, others, strict=True)]
-        found = perturb(model, skill, orders=orders, config=self.config, out=self.folder)
+        beside = [orders.of_run(name, own, self.config.scope) for name, own in zip(names, others, strict=True)]
+        found = perturb(model, skill, orders=beside, config=self.config, out=self.folder)
         console().print(found.screen())
         _kept(found, found.plot(), self.folder)
 

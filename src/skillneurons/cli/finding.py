@@ -14,7 +14,7 @@ from ..finding.nulls.config import NullConfig
 from ..progress import say
 from ..tuning.config import TuneConfig
 from ..units import in_bytes
-from .common import Dtype, console, load
+from .common import Dtype, console, load, of_run
 
 if TYPE_CHECKING:
     from ..finding.skill import SkillNeurons
@@ -101,15 +101,11 @@ class Neuron:
         from ..finding.portraits.portrait import portrait
         from ..finding.skill import SkillNeurons
         from ..finding.standing import refuse_trial, standings
-        from ..tasks import load_task
 
         skill = SkillNeurons.load(self.folder)
         refuse_trial(skill, self.trial)  # what is wrong is told before a model is loaded
         standings(skill, [(self.layer, self.neuron)], self.subtask)
-        if self.task is not None:
-            skill = skill.with_task(load_task(self.task))
-        source = skill.about["source"]
-        model = load(self.model or source["model"], self.device, source["dtype"], source["random_weights"], self.sites)
+        model, skill = of_run(skill, self.model, self.task, self.device, self.sites)
         if self.text:
             seen = by_token(model, skill, self.text, self.layer, self.neuron, self.trial, subtask=self.subtask)
             console().print(seen.screen())

@@ -34,12 +34,12 @@ from rich.text import Text
 
 from ..config import Config
 from ..errors import SkillNeuronsError
-from ..figures import drawing
+from ..figures import drawing, panels
 from ..finding.agreement import comparable, rank_correlation, ranking_of
 from ..finding.skill import SkillNeurons
 from .groupings import MOST, Grouped, grouped
 from .heat import by_kind, heat
-from .result import Evidence, told
+from .result import BetweenTasks, told
 from .verdict import of_kinds
 
 if TYPE_CHECKING:
@@ -58,20 +58,10 @@ class CorrelateConfig(Config):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Correlation(Evidence):
+class Correlation(BetweenTasks):
     """The rank correlation of every two runs; `arrays["correlation"]` [layer, task, task] has it layer by layer."""
 
     name: ClassVar[str] = "correlation"
-
-    @property
-    def tasks(self) -> list[str]:
-        """What tells the runs apart, in the order in which they were given."""
-        return list(self.about["tasks"])
-
-    @property
-    def kinds(self) -> list[str | None]:
-        """The kind of each run's task, None where it has none."""
-        return list(self.about["kinds"])
 
     def values(self, layer: int | None = None) -> Float[np.ndarray, "task task"]:
         """The correlations of a layer, from 0; without one, their mean over layers. NaN where there is none.
@@ -122,22 +112,14 @@ class Correlation(Evidence):
     def plot_layers(self) -> Axes:
         """A heat map for each layer, the lowest first, all on one scale of colours (Figure 14). Returns the first."""
         every = self.arrays["correlation"].numpy()
-        columns = min(len(every), 3)
-        rows = -(-len(every) // columns)
         side = 1.6 + 0.5 * len(self.tasks)
         between = every[:, ~np.eye(len(self.tasks), dtype=bool)]
         known = between[~np.isnan(between)]
         span = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-        with drawing(None, size=(columns * side, rows * side)) as blank:
-            figure = blank.get_figure(root=True)
-            assert figure is not None
-            blank.remove()
-            axes = figure.subplots(rows, columns, squeeze=False).ravel()
-            for layer, (ax, values) in enumerate(zip(axes, every, strict=False)):
+        with panels(len(every), size=(side, side)) as axes:
+            for layer, (ax, values) in enumerate(zip(axes, every, strict=True)):
                 heat(ax, values, self.tasks, self.kinds, label=LABEL, span=span, key=False)
                 ax.set_title(f"Layer {layer}")
-            for ax in axes[len(every) :]:
-                ax.remove()
         return axes[0]
 
     def screen(self) -> RenderableType:

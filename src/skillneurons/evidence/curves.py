@@ -201,7 +201,7 @@ def perturb(
     """Perturb the neurons of `model` in the order of `skill`, and in others, under the prompts of `skill`.
 
     Options are those of `PerturbConfig`; `orders` stand beside the run's, its reverse and random ones. `tuned`: what
-    answers in the prompts' place, such as adapters for the same task (Figures 7 and 12). `out`: where finished points
+    answers in the prompts' place, such as adapters for the same task (Figures 7, 12, 13). `out`: where finished points
     are kept: the same call goes on where a killed one stopped, and returns at once where all are there. Raises
     `SkillNeuronsError` where the run is of another model, or two orders have one name.
     """

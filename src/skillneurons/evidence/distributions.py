@@ -24,6 +24,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .. import figures
 from ..config import Config
 from ..errors import SkillNeuronsError
 from ..figures import INK, drawing, histogram, legend, line, words
@@ -199,15 +200,8 @@ def panels(*found: Distributions, columns: int = 3) -> Axes:
         raise SkillNeuronsError(f"panels stand side by side for results of one kind; {given}. Draw them one by one.")
     each = [(own, index) for own in found for index in range(len(own.about["subtasks"]))]
     columns = min(columns, len(each))
-    rows = -(-len(each) // columns)
-    with drawing(size=(3.6 * columns + 1.8, 2.9 * rows)) as first:
-        figure = first.get_figure(root=True)
-        assert figure is not None
-        first.remove()
-        grid = figure.subplots(rows, columns, squeeze=False).flatten()
-        for ax, (own, index) in zip(grid, each, strict=False):
+    with figures.panels(len(each), columns, size=(3.6 + 1.8 / columns, 2.9)) as axes:
+        for ax, (own, index) in zip(axes, each, strict=True):
             own._histograms(ax, index)
-        for ax in grid[len(each) :]:
-            ax.set_visible(False)
-        legend(grid[columns - 1])
-    return grid[0]
+        legend(axes[columns - 1])
+    return axes[0]

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..errors import SkillNeuronsError
 from ..figures import panels, save
 from ..files import replacing
-from ..finding.agreement import stability
+from ..finding.agreement import Agreement, stability
 from ..finding.find import find
 from ..finding.page import wrapped
 from ..finding.skill import SkillNeurons
@@ -28,13 +29,13 @@ from ..models import Backbone
 from ..progress import say
 from ..tasks import Task
 from ..tuning.config import AdapterConfig, BitFitConfig, TuneConfig
-from ..tuning.tuned import tune_weights
+from ..tuning.tuned import Method, tune_weights
 from .choices import choices
 from .config import PerturbConfig, SteerConfig
 from .correlation import correlate
 from .curves import Curves, perturb
 from .importance import importance
-from .label_words import label_words
+from .label_words import LabelWordConfig, label_words
 from .orders import of_scores
 from .origins import origins
 from .pooled import pooled
@@ -46,7 +47,9 @@ from .words import words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-METHODS = (AdapterConfig(), BitFitConfig())
+METHODS: dict[str, Method] = {"Adapters (Figure 12)": AdapterConfig(), "BitFit (Figures 7 and 13)": BitFitConfig()}
+FEW: dict[str, Any] = {"trials": 1, "sets": 3, "seeds": 3}
+"""How label words are compared, which takes a finding for each set and each seed."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,10 @@ class Gathered:
 
 @dataclass
 class _Section:
-    """One experiment on the page: its title, its pictures' names, a table, verdicts by task."""
+    """One experiment on the page: its title, its pictures' names, verdicts by task."""
 
     title: str
     pictures: list[str] = field(default_factory=list)
-    table: pd.DataFrame | None = None
     verdicts: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -79,9 +81,15 @@ def gather(
     """Find the skill neurons of every task, and run every experiment on them; two tasks at least.
 
     `config` tunes the prompts, `perturbing` and `steering` are the options of curves and of steering. The same call
-    goes on where a killed one stopped. Raises `SkillNeuronsError` for a single task, whose order stands beside none.
+    goes on where a killed one stopped. Raises `SkillNeuronsError` for a single task, whose order stands beside none,
+    and for two tasks of one name, which would share a folder.
     """
     out = Path(out)
+    names = [task.name for task in tasks]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise SkillNeuronsError(
+            f"two tasks at least stand side by side, each with a name of its own; given: {', '.join(names) or 'none'}."
+        )
     perturbing, steering = perturbing or PerturbConfig(), steering or SteerConfig()
     skills = [find(model, task, config=config, out=out / "runs" / task.name) for task in tasks]
     made = _Maker(out)
@@ -95,30 +103,30 @@ def _sections(
     model: Backbone, skills: Sequence[SkillNeurons], perturbing: PerturbConfig, steering: SteerConfig, made: _Maker
 ) -> Iterator[_Section]:
     names = [skill.about["task"] for skill in skills]
-    found: list[Any] = [importance(model, *skills, config=perturbing, out=made.out / "curves")]
+    found: list[Any]
+    important = importance(model, *skills, config=perturbing, out=made.out / "curves")
     curves = [Curves.load(made.out / "curves" / name) for name in names]
     yield made.side_by_side("Perturbation (Figures 4 and 11)", "perturbation", names, curves)
-    yield made.one("Neuronal importance (Figures 6 and 8)", "importance", found[0])
+    yield made.one("Neuronal importance (Figure 6)", "importance", important)
     correlation = correlate(*skills)
     section = made.one("Rank correlation between tasks (Figure 5)", "correlation", correlation)
     section.pictures.append(made.draw("correlation-layers", correlation.plot_layers()))  # Figure 14
     yield section
     found = [words(model, skill) for skill in skills]
     yield made.side_by_side("Word selectivity (Tables 2 and 6)", "words", names, found)
-    few = made.few(skills[0].config)
+    few = LabelWordConfig.make(**skills[0].config.model_dump() | FEW)
     found = [label_words(model, skill.task, config=few, out=made.out / "label-words" / name)
              for name, skill in zip(names, skills, strict=True)]  # fmt: skip
     yield made.side_by_side("Label words (section 4.4)", "label-words", names, found)
     found = [origins(model, skill.task, skill=skill, out=made.out / "origins" / name)
              for name, skill in zip(names, skills, strict=True)]  # fmt: skip
     yield made.side_by_side("Origins (Table 3)", "origins", names, found, size=(8.4, 3.6), columns=2)
-    for method in METHODS:
+    for title, method in METHODS.items():
         found = []
         for name, skill in zip(names, skills, strict=True):
             folder = made.out / method.method / name
             tuned = tune_weights(model, skill.task, method, config=skill.config, out=folder)
             found.append(perturb(model, skill, tuned=tuned, config=perturbing, out=folder))
-        title = {"adapter": "Adapters (Figures 7 and 12)", "bitfit": "BitFit (Figures 8 and 13)"}[method.method]
         yield made.side_by_side(f"{title}, perturbed in the prompts' order", method.method, names, found)
     found = [pooled(model, skill) for skill in skills]
     yield made.side_by_side("Activations pooled over the input (Figures 3 and 9)", "pooled", names, found)
@@ -151,14 +159,15 @@ class _Maker:
     def one(self, title: str, name: str, found: Evidence) -> _Section:
         """A section of one result, of all tasks together."""
         found.save(self.out / name)
-        return _Section(title, [self.draw(name, found.plot())], self.tabled(name, found.table()), _said("", found))
+        self.tabled(name, found.table())
+        return _Section(title, [self.draw(name, found.plot())], [("", found.verdict)])
 
     def side_by_side(
         self,
         title: str,
         name: str,
         tasks: Sequence[str],
-        found: Sequence[Any],
+        found: Sequence[Evidence | Agreement],
         size: tuple[float, float] = (6.4, 3.6),
         columns: int = 2,
     ) -> _Section:
@@ -166,31 +175,25 @@ class _Maker:
         with panels(len(found), columns, size) as axes:
             for ax, own in zip(axes, found, strict=True):
                 own.plot(ax)
-        tables = [own.table().assign(task=task) for task, own in zip(tasks, found, strict=True)]
-        verdicts = [said for task, own in zip(tasks, found, strict=True) for said in _said(task, own)]
+        self.tabled(name, pd.concat([own.table().assign(task=task) for task, own in zip(tasks, found, strict=True)]))
+        section = _Section(title, [self.draw(name, axes[0])])
         for task, own in zip(tasks, found, strict=True):
-            if isinstance(own, Evidence):
+            if isinstance(own, Evidence):  # which agreement of trials is not: it comes with every finding
                 own.save(self.out / name / task)
-        return _Section(title, [self.draw(name, axes[0])], self.tabled(name, pd.concat(tables)), verdicts)
+                section.verdicts.append((task, own.verdict))
+        return section
 
     def draw(self, name: str, ax: Axes) -> str:
         """Save a picture; its name."""
         save(ax, self.out / "figures" / name)
         return name
 
-    def tabled(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
-        """Save a table, which it returns."""
+    def tabled(self, name: str, table: pd.DataFrame) -> None:
+        """Save a table."""
         folder = self.out / "tables"
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
-        return table
-
-    def few(self, config: TuneConfig) -> Any:
-        """How label words are compared: three sets and three seeds, one trial each."""
-        from .label_words import LabelWordConfig
-
-        return LabelWordConfig.make(**config.model_dump() | {"trials": 1, "sets": 3, "seeds": 3})
 
     def verdicts(self) -> Iterator[tuple[str, str]]:
         """What came of every experiment."""
@@ -224,8 +227,3 @@ class _Maker:
         with replacing(page) as temporary:
             temporary.write_text(wrapped(title, "\n".join(parts)), encoding="utf-8")
         return page
-
-
-def _said(task: str, found: Any) -> list[tuple[str, str]]:
-    verdict = getattr(found, "verdict", None)
-    return [] if verdict is None else [(task, str(verdict))]

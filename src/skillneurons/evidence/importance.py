@@ -1,4 +1,4 @@
-"""Neuronal importance: how far a task hangs on the neurons of another (paper, section 4.3, Figures 6 and 8).
+"""Neuronal importance: how far a task hangs on the neurons of another (paper, section 4.3, Figure 6).
 
     found = importance(model, sst2, imdb, mnli, out="runs/importance")
     found.table()                            # a row for every (evaluation, source)
@@ -37,7 +37,7 @@ from .curves import SKILL, Curves, perturb
 from .groupings import Grouped, grouped
 from .heat import by_kind, heat
 from .orders import of_run
-from .result import Evidence, told
+from .result import BetweenTasks, told
 from .verdict import of_kinds
 
 if TYPE_CHECKING:
@@ -45,20 +45,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Importance(Evidence):
+class Importance(BetweenTasks):
     """Areas and z-scores; `arrays["area"]` [evaluation, source]."""
 
     name: ClassVar[str] = "importance"
-
-    @property
-    def tasks(self) -> list[str]:
-        """What tells the runs apart, in the order in which they were given."""
-        return list(self.about["tasks"])
-
-    @property
-    def kinds(self) -> list[str | None]:
-        """The kind of each run's task, None where it has none."""
-        return list(self.about["kinds"])
 
     @property
     def areas(self) -> Float[np.ndarray, "evaluation source"]:

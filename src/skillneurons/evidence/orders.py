@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from ..errors import SkillNeuronsError
 from ..files import digest
+from ..finding.peers.result import by_score
 from ..finding.selection import Scope
 from ..finding.skill import SkillNeurons
 from ..models import NeuronSet
@@ -81,10 +82,9 @@ def of_scores(
         raise SkillNeuronsError(
             f"an order by scores has one for every neuron, {sum(widths)} here; {name} has {list(scores.shape)}."
         )
-    best = np.lexsort((np.random.default_rng(seed).random(len(scores)), -scores))
     layer = np.repeat(np.arange(len(widths)), widths)
     neuron = np.concatenate([np.arange(width) for width in widths])
-    return _order(name, widths, [(int(layer[at]), int(neuron[at])) for at in best], scope)
+    return _order(name, widths, [(int(layer[at]), int(neuron[at])) for at in by_score(scores, seed)], scope)
 
 
 def drawn(beside: Order, seed: int, draw: int = 0) -> Order:

@@ -29,7 +29,7 @@ from rich.text import Text
 from scipy.stats import binomtest
 
 from ..errors import SkillNeuronsError
-from ..figures import FAINT, INK, drawing, legend, marker, words
+from ..figures import FAINT, INK, drawing, intervals, legend, name_rows, words
 from ..finding.find import find
 from ..finding.measure import worth
 from ..finding.nulls.nulls import redrawn
@@ -94,18 +94,14 @@ class Origins(Evidence):
         with drawing(ax, size=(7.2, 1.4 + 0.16 * len(found) * (1.5 + len(of)))) as ax:
             for index, name in enumerate(of):
                 own = table[table["subtask"] == name].set_index("origin").loc[found]
-                accuracy = 100 * own["accuracy"].to_numpy()
-                reach = np.abs(100 * own[["low", "high"]].to_numpy().T - accuracy)
-                at = np.arange(len(found)) + 0.7 * ((index + 0.5) / len(of) - 0.5)
                 label = "best neuron" if len(of) == 1 else words(name, 48)
-                ax.errorbar(accuracy, at, xerr=reach, linestyle="", capsize=3, label=label, **marker(index))
+                bounds = 100 * own[["low", "high"]].to_numpy()
+                intervals(ax, index, len(of), label, 100 * own["accuracy"].to_numpy(), bounds)
             prompts = 100 * table.drop_duplicates("origin").set_index("origin").loc[found, "prompt_accuracy"]
             ax.plot(prompts, np.arange(len(found)), "x", color=INK, label="the prompts' own answers")
             ax.axvline(100 * self.about["majority"], color=FAINT, linestyle=":", label=MAJORITY)
             ax.axvline(100 * self.about["guess"], color=FAINT, linestyle="--", label=GUESS)
-            ax.set_yticks(range(len(found)), found)
-            ax.set_ylim(len(found) - 0.4, -0.6)
-            ax.grid(axis="y", visible=False)
+            name_rows(ax, found)
             ax.set_xlabel("test accuracy, %, with 95 % interval")
             ax.set_title(f"{words(self.about['task'])}: the best neuron by its origin")
             legend(ax)

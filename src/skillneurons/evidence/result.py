@@ -16,6 +16,7 @@ carry the `identity` of the run, or of the runs together, and are read together 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Evidence:
+class Evidence(ABC):
     """What an experiment came to.
 
     `about` says of what: `identity`, `format`, the configuration, and whatever the pictures name; `rows` are the
@@ -55,13 +56,13 @@ class Evidence:
         return pd.DataFrame(list(self.rows))
 
     @property
+    @abstractmethod
     def verdict(self) -> str:
         """What came of the experiment's claim, in plain words with the figures; see `verdict.py`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plot(self, ax: Axes | None = None) -> Axes:
         """The picture that tells the most, on `ax` or on new axes."""
-        raise NotImplementedError
 
     def save(self, folder: str | Path) -> None:
         """Write both files, in place of earlier ones.
@@ -84,6 +85,21 @@ class Evidence:
 
     def _repr_html_(self) -> str:
         return str(self.table().round(3).to_html(index=False))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BetweenTasks(Evidence):
+    """What an experiment came to on several runs of one model together."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """What tells the runs apart, in the order in which they were given."""
+        return list(self.about["tasks"])
+
+    @property
+    def kinds(self) -> list[str | None]:
+        """The kind of each run's task, None where it has none."""
+        return list(self.about["kinds"])
 
 
 def told(version: int, config: Config, *skills: SkillNeurons) -> dict[str, Any]:

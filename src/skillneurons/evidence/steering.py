@@ -159,13 +159,14 @@ def steer(
     own = of_run(SKILL, skill, subtask=names[index])
     pushed = [(SKILL, 0, own), *((RANDOM, draw, drawn(own, config.seed, draw)) for draw in range(config.draws))]
     pushed += [(SIGNS, draw, own) for draw in range(config.draws)]
+    every = ranked(skill).sign[index]
     rows, answers = [], []
     total = len(skill.prompts) * (1 + len(pushed) * len([dose for dose in config.doses if dose]))
     with progress(f"steering {skill.about['task']}", total, "points") as advance:
         for trial, prompt in enumerate(skill.prompts):
             inputs = Inputs.beside(model, skill.task, prompt)
             spreads = spread(model, skill.task, prompt)
-            signs = ranked(skill).sign[index, :, trial].astype(np.float64)
+            signs = every[:, trial].astype(np.float64)
             plain = _answer(inputs, prompt.embedding, config, sides)
             advance(1)
             for name, draw, order in pushed:

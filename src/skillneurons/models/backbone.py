@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import SkillNeuronsError
 from ..files import digest
-from .edits import TOKENS, Baseline, Edit, Noise, PlacedEdit, Push, Scale, Zero
+from .edits import TOKENS, Edit, PlacedEdit
 from .neurons import NeuronSet
 from .placement import Batch, Kind, place
 from .shortcuts import narrowed, stopped
@@ -272,7 +272,7 @@ class Backbone:
                 after = torch.where(among, after.to(before.dtype), before)
             return activations.index_copy(2, own, after.to(activations.dtype))
 
-        if isinstance(edit, (Scale, Zero, Noise, Baseline, Push)):  # which are the same, whichever tokens are there
+        if getattr(edit, "by_token", False):
             return attached([self.model, self.stack], self.sites, change)
         return self.observe(change)
 

@@ -7,7 +7,8 @@
 
 An edit is any callable `(layer, activations) -> activations` on the chosen neurons' activations alone, of shape
 [batch, token, chosen]; it returns a new tensor of the same shape. One that must know which neurons and tokens these
-are is a `PlacedEdit`.
+are is a `PlacedEdit`. One with `by_token = True` does to each token what it would do without the others: in the last
+layer, of which only the answer token is read, it is given that token alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +24,10 @@ from torch import Tensor
 
 from ..errors import SkillNeuronsError
 
-Edit = Callable[[int, Float[Tensor, "batch token chosen"]], Float[Tensor, "batch token chosen"]]
+Activations = Float[Tensor, "batch token chosen"]
+Neurons = Int[Tensor, " chosen"]
+Rows = Int[Tensor, "batch token"]
+Edit = Callable[[int, Activations], Activations]
 TOKENS = ("all", "prompt", "answer", "input")
 """The tokens on which neurons may be edited."""
 
@@ -32,13 +36,7 @@ TOKENS = ("all", "prompt", "answer", "input")
 class PlacedEdit(Protocol):
     """An edit that differs from neuron to neuron, or from token to token."""
 
-    def at(
-        self,
-        layer: int,
-        activations: Float[Tensor, "batch token chosen"],
-        neurons: Int[Tensor, " chosen"],
-        rows: Int[Tensor, "batch token"],
-    ) -> Float[Tensor, "batch token chosen"]:
+    def at(self, layer: int, activations: Activations, neurons: Neurons, rows: Rows) -> Activations:
         """The activations as edited; `rows` as `Batch.rows` tells them."""
 
 
@@ -46,11 +44,11 @@ class PlacedEdit(Protocol):
 class Scale:
     """Multiply the chosen activations by `factor`."""
 
+    by_token: ClassVar[bool] = True
+
     factor: float
 
-    def __call__(
-        self, layer: int, activations: Float[Tensor, "batch token chosen"]
-    ) -> Float[Tensor, "batch token chosen"]:
+    def __call__(self, layer: int, activations: Activations) -> Activations:
         """The activations times the factor."""
         return activations * self.factor
 
@@ -59,9 +57,9 @@ class Scale:
 class Zero:
     """Silence the chosen neurons: their activations become 0."""
 
-    def __call__(
-        self, layer: int, activations: Float[Tensor, "batch token chosen"]
-    ) -> Float[Tensor, "batch token chosen"]:
+    by_token: ClassVar[bool] = True
+
+    def __call__(self, layer: int, activations: Activations) -> Activations:
         """Zeros of the activations' shape."""
         return activations.new_zeros(activations.shape)
 
@@ -75,6 +73,7 @@ class Noise:
     multiple. The numbers come from `seed` in the order of the passes; the same edit used again goes on with new ones.
     """
 
+    by_token: ClassVar[bool] = True
     std: float = 0.1
     per: str = "sample"
     relative: Sequence[Float[Tensor, " neuron"]] | None = None
@@ -89,13 +88,7 @@ class Noise:
             raise SkillNeuronsError(f"noise is drawn per 'sample' or per 'token'; given: {self.per!r}.")
         self._draw.manual_seed(self.seed)
 
-    def at(
-        self,
-        layer: int,
-        activations: Float[Tensor, "batch token chosen"],
-        neurons: Int[Tensor, " chosen"],
-        rows: Int[Tensor, "batch token"],
-    ) -> Float[Tensor, "batch token chosen"]:
+    def at(self, layer: int, activations: Activations, neurons: Neurons, rows: Rows) -> Activations:
         """The activations and the noise."""
         batch, tokens, chosen = activations.shape
         # drawn where every device draws the same
@@ -113,16 +106,11 @@ class Baseline:
     token, as the authors' code does, in place of each token's own row.
     """
 
+    by_token: ClassVar[bool] = True
     means: Sequence[Float[Tensor, "row neuron"]]
     one: bool = False
 
-    def at(
-        self,
-        layer: int,
-        activations: Float[Tensor, "batch token chosen"],
-        neurons: Int[Tensor, " chosen"],
-        rows: Int[Tensor, "batch token"],
-    ) -> Float[Tensor, "batch token chosen"]:
+    def at(self, layer: int, activations: Activations, neurons: Neurons, rows: Rows) -> Activations:
         """The means in the activations' place."""
         means = self.means[layer].to(activations.device)[:, neurons]
         if self.one:
@@ -134,14 +122,9 @@ class Baseline:
 class Push:
     """Add to each chosen activation its neuron's own amount: of each layer [neuron], one tensor a layer."""
 
+    by_token: ClassVar[bool] = True
     amounts: Sequence[Float[Tensor, " neuron"]]
 
-    def at(
-        self,
-        layer: int,
-        activations: Float[Tensor, "batch token chosen"],
-        neurons: Int[Tensor, " chosen"],
-        rows: Int[Tensor, "batch token"],
-    ) -> Float[Tensor, "batch token chosen"]:
+    def at(self, layer: int, activations: Activations, neurons: Neurons, rows: Rows) -> Activations:
         """The activations and the amounts."""
         return activations + self.amounts[layer].to(activations)[neurons]

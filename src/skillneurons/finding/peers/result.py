@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 
 from ...errors import SkillNeuronsError
-from ...figures import FAINT, INK, drawing, histogram, legend, marker
+from ...figures import FAINT, INK, drawing, histogram, intervals, legend, marker, name_rows
 from ..beside import keep, kept, remedy
 from ..stored import foreign
 
@@ -112,15 +112,11 @@ class Peers:
         with drawing(ax, size=(6.4, 1.2 + 0.14 * len(orders) * (1.5 + len(names)))) as ax:
             for index, name in enumerate(names):
                 own = table[table["subtask"] == name].set_index("order").loc[orders]
-                accuracy = 100 * own["test_accuracy"].to_numpy()
-                reach = np.abs(100 * own[["low", "high"]].to_numpy().T - accuracy)
-                at = np.arange(len(orders)) + 0.7 * ((index + 0.5) / len(names) - 0.5)
-                ax.errorbar(accuracy, at, xerr=reach, linestyle="", capsize=3, label=name, **marker(index))
+                bounds = 100 * own[["low", "high"]].to_numpy()
+                intervals(ax, index, len(names), name, 100 * own["test_accuracy"].to_numpy(), bounds)
             chance = 100 * self.about["chance"]
             ax.axvline(chance, color=FAINT, linestyle=":", label="one answer for all")
-            ax.set_yticks(range(len(orders)), [TITLES[order] for order in orders])
-            ax.set_ylim(len(orders) - 0.4, -0.6)
-            ax.grid(axis="y", visible=False)
+            name_rows(ax, [TITLES[order] for order in orders])
             ax.set_xlabel("test accuracy, %, with 95 % interval")
             ax.set_title(f"{self.about['task']}: the best neuron by each order")
             legend(ax)
