@@ -20,8 +20,8 @@ from .makings import make
 
 TUNING = ["--trials", "2", "--positions", "3", "--steps", "4", "--lr", "0.05", "--init-std", "0.5"]
 EXPERIMENTS = {
-    "adapter", "bitfit", "choices", "correlation", "importance", "label-words", "origins", "perturbation", "pooled",
-    "selectivity", "selectivity-curves", "stability", "steering", "words",
+    "adapter", "bitfit", "choices", "correlation", "importance", "importance-relative", "importance-tuned",
+    "label-words", "origins", "perturbation", "perturbation-relative", "pooled", "selectivity", "stability", "steering", "words",
 }  # fmt: skip
 
 
@@ -40,8 +40,6 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Path,
         "0.5",
         "--perturb.draws",
         "2",
-        "--perturb.edit",
-        "zero",
     ]
     words += ["--steer.doses", "-1", "1", "--steer.draws", "1", "--quiet", "--out", folder / "out"]
     done = run(*words)
@@ -53,7 +51,11 @@ def test_every_experiment_has_picture_table_and_verdict(gathered: tuple[list[Any
     _, out, screen = gathered
     assert {path.stem for path in (out / "tables").iterdir()} == EXPERIMENTS
     drawn = {path.stem for path in (out / "figures").glob("*.svg")}
-    assert drawn == EXPERIMENTS | {"correlation-layers"} == {path.stem for path in (out / "figures").glob("*.png")}
+    assert (
+        drawn
+        == EXPERIMENTS | {"correlation-layers", "selectivity-curves"}
+        == {path.stem for path in (out / "figures").glob("*.png")}
+    )
     page = (out / "report.html").read_text(encoding="utf-8")
     assert set(re.findall(r'src="figures/([\w-]+)\.svg"', page)) == drawn
     for name in EXPERIMENTS:

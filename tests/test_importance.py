@@ -13,7 +13,7 @@ from scipy.stats import zscore
 
 import skillneurons as sn
 from skillneurons.evidence.curves import Curves
-from skillneurons.evidence.importance import Importance, importance, standard
+from skillneurons.evidence.importance import Importance, importance, mean_importance, standard
 from skillneurons.finding.portraits.shading import plain
 
 from .families import tiny
@@ -89,10 +89,39 @@ def test_the_test_over_kinds_uses_the_scores(findings: tuple[sn.Backbone, list[s
 def test_its_verdict(gain: float, kinds: list[str | None], said: str) -> None:
     same = np.array([[one == other for other in kinds] for one in kinds])
     areas = np.random.default_rng(0).normal(size=same.shape) * 0.1 + gain * same
-    about = {"config": {"seed": 0}, "tasks": [f"t{place}" for place in range(len(kinds))], "kinds": kinds}
-    found = Importance(about, [], {"area": torch.from_numpy(areas)})
+    about = {
+        "config": {"seed": 0},
+        "tasks": [f"t{place}" for place in range(len(kinds))],
+        "kinds": kinds,
+        "by": "prompts",
+    }
+    found = Importance(about, [], {"score": torch.from_numpy(standard(areas))})
     assert found.verdict.startswith(said)
     assert found.verdict in " ".join(plain(found.screen()).split())
+
+
+def test_under_other_ways_of_tuning(findings: tuple[sn.Backbone, list[sn.SkillNeurons]]) -> None:
+    model, skills = findings
+    found = []
+    for method in (sn.AdapterConfig(), sn.BitFitConfig()):
+        tuned = [sn.tune_weights(model, skill.task, method, config=skill.config) for skill in skills]
+        found.append(importance(model, *skills, tuned=tuned, **OPTIONS))
+        for at, own in enumerate(tuned):
+            other = "pair" if at != 1 else "three"
+            orders = [sn.of_run(other, skills[1 if at != 1 else 2])]
+            alone = sn.perturb(model, skills[at], orders=orders, tuned=own, **OPTIONS)
+            column = found[-1].tasks.index(other)
+            assert found[-1].areas[at, column] == alone.advantage(other).difference
+    both = mean_importance(*found)
+    assert np.array_equal(both.scores, (found[0].scores + found[1].scores) / 2)
+    assert np.array_equal(both.areas, (found[0].areas + found[1].areas) / 2)
+    assert both.table()["importance"].tolist() == both.scores.ravel().tolist()
+    assert both.about["by"] == "adapter and bitfit" and "adapter and bitfit" in plain(both.screen())
+    pyplot.close(both.plot().get_figure(root=True))
+    with pytest.raises(sn.SkillNeuronsError, match="the runs are the same, in one order, and so is the edit"):
+        mean_importance(found[0], importance(model, *skills[::-1], **OPTIONS))
+    with pytest.raises(sn.SkillNeuronsError, match="for each run; 3 runs, 1 given"):
+        importance(model, *skills, tuned=tuned[:1], **OPTIONS)
 
 
 def test_equal_sources_have_no_importance() -> None:

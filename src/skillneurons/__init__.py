@@ -34,6 +34,7 @@ _HOMES = {
     "PerturbConfig": "evidence.config", "Curves": "evidence.curves", "perturb": "evidence.curves",
     "Order": "evidence.orders", "of_run": "evidence.orders", "of_scores": "evidence.orders",
     "Importance": "evidence.importance", "importance": "evidence.importance",
+    "mean_importance": "evidence.importance", "Gathered": "evidence.gather", "gather": "evidence.gather",
     "Correlation": "evidence.correlation", "correlate": "evidence.correlation",
     "Words": "evidence.word_result", "words": "evidence.words",
     "LabelWordSets": "evidence.label_words", "label_words": "evidence.label_words",
@@ -49,13 +50,13 @@ _HOMES = {
 
 __all__ = [
     "AdapterConfig", "Agreement", "Backbone", "Baseline", "BitFitConfig", "Choices", "Correlation", "Curves",
-    "Evaluation", "Importance", "LabelWordSets", "NeuronSet", "Noise", "NullConfig", "Nulls", "Order", "Origins",
-    "PeerConfig", "Peers", "PerturbConfig", "Pooled", "Portrait", "Prompt", "Push", "Scale", "Selectivity",
-    "SkillNeurons", "SkillNeuronsError", "SteerConfig", "Steering", "Subtask", "Task", "Tokens", "TrialScores",
-    "TuneConfig", "Tuned", "Words", "Zero", "by_token", "choices", "compare", "correlate", "draw", "evaluate",
-    "evaluate_tuned", "find", "importance", "label_words", "load_model", "load_task", "nulls", "of_run", "of_scores",
-    "origins", "peers", "perturb", "pooled", "portrait", "portraits", "score", "selectivity", "spread", "stability",
-    "steer", "tune", "tune_weights", "words",
+    "Evaluation", "Gathered", "Importance", "LabelWordSets", "NeuronSet", "Noise", "NullConfig", "Nulls", "Order",
+    "Origins", "PeerConfig", "Peers", "PerturbConfig", "Pooled", "Portrait", "Prompt", "Push", "Scale",
+    "Selectivity", "SkillNeurons", "SkillNeuronsError", "SteerConfig", "Steering", "Subtask", "Task", "Tokens",
+    "TrialScores", "TuneConfig", "Tuned", "Words", "Zero", "by_token", "choices", "compare", "correlate", "draw",
+    "evaluate", "evaluate_tuned", "find", "gather", "importance", "label_words", "load_model", "load_task",
+    "mean_importance", "nulls", "of_run", "of_scores", "origins", "peers", "perturb", "pooled", "portrait",
+    "portraits", "score", "selectivity", "spread", "stability", "steer", "tune", "tune_weights", "words",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

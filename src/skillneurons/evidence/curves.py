@@ -6,8 +6,8 @@
     curves.save("runs/sst2"); Curves.load("runs/sst2")
 
 Neurons are perturbed in the given order while the trial's own prompt answers, on all tokens: Gaussian noise by default.
-Sets are nested, samples and prompts the same for every order. With `out` every point is kept as soon as
-it is known, and the same call goes on after the last one.
+Sets are nested, samples and prompts the same for every order. With `out` points are kept as they are found: the same
+call goes on after the last one, or that of a second before where it was killed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SKILL, BOTTOM, RANDOM = "skill", "bottom", "random"
+UNKEPT = 1.0
+"""Seconds of points that a kill may cost, for a file takes longer to write than a small model to answer."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -145,11 +147,13 @@ class Curves(Evidence):
             why = "try more neurons (--most)"
         return f"{said} On the average neither order moves the accuracy by more than a point: {why}."
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """The curves with their 95 % intervals over samples (Figure 4)."""
+    def plot(self, ax: Axes | None = None, orders: Sequence[str] = ()) -> Axes:
+        """The curves with their 95 % intervals over samples (Figure 4): of some `orders`, or of all."""
+        for order in orders:
+            self._refuse(order)
         means = self.means()
         with drawing(ax) as ax:
-            for index, order in enumerate(self.orders):
+            for index, order in enumerate(orders or self.orders):
                 own = means[means["order"] == order]
                 shares, style = 100 * own["share"], line(index)
                 several = len(self._right[order]) > 1
@@ -274,6 +278,7 @@ class _Points:
         parts += tuple(own.identity for own in tuned)
         self.about = {"identity": digest(*parts)}
         self.right = self._kept()
+        self.stored, self.when = len(self.right), time.monotonic()
 
     def all(self) -> Iterator[tuple[Order, int, float, Bool[np.ndarray, " sample"]]]:
         """Every (order, trial, share) with the samples that were right."""
@@ -291,7 +296,10 @@ class _Points:
                 if order.name == RANDOM and _known(areas, config.narrow):
                     say(f"{len(areas)} random orders are enough for {config.narrow:g} points")
                     break
-                own = [[self._point(order, trial, share, advance) for share in shares] for trial in trials]
+                try:
+                    own = [[self._point(order, trial, share, advance) for share in shares] for trial in trials]
+                finally:
+                    self._keep()
                 if order.name == RANDOM:
                     curve = np.mean(own, axis=(0, 2))
                     areas.append(100 * float(np.trapezoid(curve, shares)) / (shares[-1] - shares[0]))
@@ -314,9 +322,15 @@ class _Points:
                     found = evaluate_inputs(inputs, prompt.embedding, self.config.split, label=None)
             self.right[key] = found.correct
             advance(1, note=f"{order.name}, {share:.0%}: {found.accuracy:.3f}" if share else None)
-            if self.path is not None:
-                store(self.path, {name: torch.from_numpy(own) for name, own in self.right.items()}, self.about)
+            if time.monotonic() > self.when + UNKEPT:
+                self._keep()
         return self.right[key]
+
+    def _keep(self) -> None:
+        """Write the points that are known to the file, unless it has them."""
+        if self.path is not None and len(self.right) > self.stored:
+            store(self.path, {name: torch.from_numpy(own) for name, own in self.right.items()}, self.about)
+            self.stored, self.when = len(self.right), time.monotonic()
 
     def _edit(self, trial: int, draw: int, share: float) -> Edit | PlacedEdit:
         config = self.config

@@ -28,15 +28,16 @@ from ..finding.skill import SkillNeurons
 from ..models import Backbone
 from ..progress import say
 from ..tasks import Task
+from ..tuning import bitfit
 from ..tuning.config import AdapterConfig, BitFitConfig, TuneConfig
 from ..tuning.tuned import Method, tune_weights
 from .choices import choices
 from .config import PerturbConfig, SteerConfig
 from .correlation import correlate
-from .curves import Curves, perturb
-from .importance import importance
+from .curves import BOTTOM, RANDOM, SKILL, perturb
+from .importance import mean_importance, of_curves
 from .label_words import LabelWordConfig, label_words
-from .orders import of_scores
+from .orders import of_run, of_scores
 from .origins import origins
 from .pooled import pooled
 from .result import Evidence
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METHODS: dict[str, Method] = {"Adapters (Figure 12)": AdapterConfig(), "BitFit (Figures 7 and 13)": BitFitConfig()}
+SPREADS = {"std": 1.0, "relative": True}
+"""The noise that stands beside one of the same size for all neurons: each neuron's own spread."""
 FEW: dict[str, Any] = {"trials": 1, "sets": 3, "seeds": 3}
 """How label words are compared, which takes a finding for each set and each seed."""
 
@@ -103,11 +106,56 @@ def _sections(
     model: Backbone, skills: Sequence[SkillNeurons], perturbing: PerturbConfig, steering: SteerConfig, made: _Maker
 ) -> Iterator[_Section]:
     names = [skill.about["task"] for skill in skills]
-    found: list[Any]
-    important = importance(model, *skills, config=perturbing, out=made.out / "curves")
-    curves = [Curves.load(made.out / "curves" / name) for name in names]
-    yield made.side_by_side("Perturbation (Figures 4 and 11)", "perturbation", names, curves)
-    yield made.one("Neuronal importance (Figure 6)", "importance", important)
+    found: list[Any] = [selectivity(model, skill) for skill in skills]
+    scope = perturbing.scope
+    others = {name: [of_run(other, own, scope) for other, own in zip(names, skills, strict=True) if other != name]
+              for name in names}  # fmt: skip
+    by_index = {
+        name: [of_scores(order, scores, skill.widths, perturbing.seed, scope) for order, scores in own.orders().items()]
+        for name, skill, own in zip(names, skills, found, strict=True)
+    }
+    noises = {"perturbation": perturbing}
+    if perturbing.edit == "noise" and not perturbing.relative:
+        noises["perturbation-relative"] = last = PerturbConfig.make(**perturbing.model_dump() | SPREADS)
+    elif perturbing.edit == "baseline":  # which other ways of tuning do not have
+        last = PerturbConfig.make(**perturbing.model_dump() | SPREADS | {"edit": "noise"})
+    else:
+        last = perturbing
+    for kept, config in noises.items():
+        curves = {}
+        for name, skill in zip(names, skills, strict=True):
+            orders = others[name] + by_index[name]
+            curves[name] = perturb(model, skill, orders=orders, config=config, out=made.out / kept / name)
+        of = curves[names[0]].about["edit"]
+        yield made.side_by_side(
+            f"Perturbation, {of} (Figures 4 and 11)", kept, names, list(curves.values()),
+            orders=[SKILL, BOTTOM, RANDOM] if perturbing.bottom else [SKILL, RANDOM],
+        )  # fmt: skip
+        kept = kept.replace("perturbation", "importance")
+        yield made.one(f"Neuronal importance, {of} (Figure 6)", kept, of_curves(curves, *skills))
+    section = made.side_by_side("Selectivity index (Figure 15)", "selectivity", names, found)
+    section.pictures.append(
+        made.panels("selectivity-curves", list(curves.values()), orders=[SKILL, *found[0].orders(), RANDOM])
+    )
+    yield section
+    tuned = []
+    for title, method in METHODS.items():
+        if isinstance(method, BitFitConfig) and not bitfit.suits(model):
+            yield _Section(title, verdicts=[("", "The model's layers have no biases: there is nothing to tune.")])
+            continue
+        curves = {}
+        for name, skill in zip(names, skills, strict=True):
+            folder = made.out / method.method / name
+            own = tune_weights(model, skill.task, method, config=skill.config, out=folder)
+            curves[name] = perturb(model, skill, orders=others[name], tuned=own, config=last, out=folder)
+        yield made.side_by_side(
+            f"{title}, perturbed in the prompts' order", method.method, names, list(curves.values()),
+            orders=[SKILL, BOTTOM, RANDOM] if perturbing.bottom else [SKILL, RANDOM],
+        )  # fmt: skip
+        tuned.append(of_curves(curves, *skills))
+    yield made.one(
+        "Neuronal importance under other ways of tuning (Figure 8)", "importance-tuned", mean_importance(*tuned)
+    )
     correlation = correlate(*skills)
     section = made.one("Rank correlation between tasks (Figure 5)", "correlation", correlation)
     section.pictures.append(made.draw("correlation-layers", correlation.plot_layers()))  # Figure 14
@@ -120,31 +168,14 @@ def _sections(
     yield made.side_by_side("Label words (section 4.4)", "label-words", names, found)
     found = [origins(model, skill.task, skill=skill, out=made.out / "origins" / name)
              for name, skill in zip(names, skills, strict=True)]  # fmt: skip
-    yield made.side_by_side("Origins (Table 3)", "origins", names, found, size=(8.4, 3.6), columns=2)
-    for title, method in METHODS.items():
-        found = []
-        for name, skill in zip(names, skills, strict=True):
-            folder = made.out / method.method / name
-            tuned = tune_weights(model, skill.task, method, config=skill.config, out=folder)
-            found.append(perturb(model, skill, tuned=tuned, config=perturbing, out=folder))
-        yield made.side_by_side(f"{title}, perturbed in the prompts' order", method.method, names, found)
+    yield made.side_by_side("Origins (Table 3)", "origins", names, found, size=(8.4, 3.6))
     found = [pooled(model, skill) for skill in skills]
     yield made.side_by_side("Activations pooled over the input (Figures 3 and 9)", "pooled", names, found)
     found = [choices(skill) for skill in skills]
     yield made.side_by_side("Design choices (Figure 10)", "choices", names, found)
-    found, curves = [], []
-    for name, skill in zip(names, skills, strict=True):
-        own = selectivity(model, skill)
-        found.append(own)
-        scope, seed = perturbing.scope, perturbing.seed
-        orders = [of_scores(order, scores, skill.widths, seed, scope) for order, scores in own.orders().items()]
-        curves.append(perturb(model, skill, orders=orders, config=perturbing, out=made.out / "selectivity" / name))
-    section = made.side_by_side("Selectivity index (Figure 15)", "selectivity", names, found)
-    section.pictures.append(made.side_by_side("", "selectivity-curves", names, curves).pictures[0])
-    yield section
     if all(len(skill.scores) > 1 for skill in skills):
         found = [stability(skill) for skill in skills]
-        yield made.side_by_side("Agreement of trials", "stability", names, found, size=(7.0, 3.0), columns=2)
+        yield made.side_by_side("Agreement of trials", "stability", names, found, size=(7.0, 3.0))
     found = [steer(model, skill, config=steering) for skill in skills]
     yield made.side_by_side("Steering", "steering", names, found)
 
@@ -169,19 +200,25 @@ class _Maker:
         tasks: Sequence[str],
         found: Sequence[Evidence | Agreement],
         size: tuple[float, float] = (6.4, 3.6),
-        columns: int = 2,
+        **how: Any,
     ) -> _Section:
         """A section with a panel for every task."""
-        with panels(len(found), columns, size) as axes:
-            for ax, own in zip(axes, found, strict=True):
-                own.plot(ax)
+        section = _Section(title, [self.panels(name, found, size, **how)])
         self.tabled(name, pd.concat([own.table().assign(task=task) for task, own in zip(tasks, found, strict=True)]))
-        section = _Section(title, [self.draw(name, axes[0])])
         for task, own in zip(tasks, found, strict=True):
             if isinstance(own, Evidence):  # which agreement of trials is not: it comes with every finding
                 own.save(self.out / name / task)
                 section.verdicts.append((task, own.verdict))
         return section
+
+    def panels(
+        self, name: str, found: Sequence[Evidence | Agreement], size: tuple[float, float] = (6.4, 3.6), **how: Any
+    ) -> str:
+        """Save a picture with a panel for each of `found`, drawn as `how` says; its name."""
+        with panels(len(found), 2, size) as axes:
+            for ax, own in zip(axes, found, strict=True):
+                own.plot(ax, **how)
+        return self.draw(name, axes[0])
 
     def draw(self, name: str, ax: Axes) -> str:
         """Save a picture; its name."""

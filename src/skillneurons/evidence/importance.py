@@ -1,8 +1,9 @@
-"""Neuronal importance: how far a task hangs on the neurons of another (paper, section 4.3, Figure 6).
+"""Neuronal importance: how far a task hangs on the neurons of another (paper, section 4.3, Figures 6 and 8).
 
     found = importance(model, sst2, imdb, mnli, out="runs/importance")
     found.table()                            # a row for every (evaluation, source)
     found.same_kind_test(); found.verdict; found.plot()
+    mean_importance(importance(..., tuned=adapters), importance(..., tuned=biases))          # Figure 8
 
 Neurons are perturbed in the order of a source task while an evaluation task's own prompts answer. With accuracies
 A(source, share) and those of random orders A(random, share), over the range of shares,
@@ -16,7 +17,7 @@ fall. An evaluation task is its own source, too. Curves are kept in `out`, one f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,10 +29,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import SkillNeuronsError
 from ..figures import drawing
 from ..finding.agreement import comparable
 from ..finding.skill import SkillNeurons
 from ..models import Backbone
+from ..tuning.tuned import Tuned
 from .config import PerturbConfig
 from .curves import SKILL, Curves, perturb
 from .groupings import Grouped, grouped
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Importance(BetweenTasks):
-    """Areas and z-scores; `arrays["area"]` [evaluation, source]."""
+    """Areas and z-scores; `arrays["area"]` and `arrays["score"]` [evaluation, source]."""
 
     name: ClassVar[str] = "importance"
 
@@ -58,7 +61,7 @@ class Importance(BetweenTasks):
     @property
     def scores(self) -> Float[np.ndarray, "evaluation source"]:
         """The areas as z-scores over the sources of each evaluation task; 0 where all are equal."""
-        return standard(self.areas)
+        return self.arrays["score"].numpy()
 
     def same_kind_test(self) -> Grouped:
         """Whether sources of the evaluation task's kind matter more than others, by z-scores; itself is left out.
@@ -77,13 +80,14 @@ class Importance(BetweenTasks):
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """A heat map: evaluation tasks as rows, sources as columns (Figure 6)."""
+        """A heat map: evaluation tasks as rows, sources as columns (Figures 6 and 8)."""
         side = 2.2 + 0.62 * len(self.tasks)
         with drawing(ax, size=(side + 1.0, side)) as ax:
             heat(ax, self.scores, self.tasks, self.kinds, label="importance (z)", centred=True, diagonal=True)
             ax.set_xlabel("neurons of")
             ax.set_ylabel("evaluated on")
-            ax.set_title(f"Neuronal importance, {self.about['edit']}")
+            by = "" if self.about["by"] == "prompts" else f" ({self.about['by']})"
+            ax.set_title(f"Neuronal importance{by}, {self.about['edit']}")
         return ax
 
     def screen(self) -> RenderableType:
@@ -95,58 +99,79 @@ class Importance(BetweenTasks):
             grid.add_column(self.tasks[column], justify="right")
         for row in order:
             grid.add_row(self.tasks[row], *(f"{scores[row, column]:+.2f}" for column in order))
-        title = Text("Neuronal importance of the columns' neurons (z)", style="bold")
+        by = "" if self.about["by"] == "prompts" else f", {self.about['by']}"
+        title = Text(f"Neuronal importance of the columns' neurons{by} (z)", style="bold")
         return Group(title, grid, Text(self.verdict))
 
 
 def importance(
     model: Backbone,
     *skills: SkillNeurons,
+    tuned: Sequence[Sequence[Tuned]] = (),
     config: PerturbConfig | None = None,
     out: str | Path | None = None,
     **options: Any,
 ) -> Importance:
     """Perturb each run's task in the order of every run, and hold the areas against each other.
 
-    Options are those of `PerturbConfig`. Raises `SkillNeuronsError` for fewer than two runs and for runs of different
-    models.
+    Options are those of `PerturbConfig`; `tuned`: for each run, what answers in its prompts' place. Raises
+    `SkillNeuronsError` for fewer than two runs, for runs of different models, and where `tuned` is not one a run.
     """
     config = config or PerturbConfig.make(**options)
     names = comparable(skills)
+    if tuned and len(tuned) != len(skills):
+        raise SkillNeuronsError(
+            f"what answers in the prompts' place is given for each run; {len(skills)} runs, {len(tuned)} given."
+        )
     curves = {}
-    for name, skill in zip(names, skills, strict=True):
-        others = [
-            of_run(other, source, config.scope)
-            for other, source in zip(names, skills, strict=True)
-            if other != name
-        ]  # fmt: skip
+    for at, (name, skill) in enumerate(zip(names, skills, strict=True)):
+        others = [of_run(names[other], source, config.scope) for other, source in enumerate(skills) if other != at]
         folder = None if out is None else Path(out) / name
-        curves[name] = perturb(model, skill, orders=others, config=config, out=folder)
+        own = tuned[at] if tuned else ()
+        curves[name] = perturb(model, skill, orders=others, tuned=own, config=config, out=folder)
     return of_curves(curves, *skills)
 
 
 def of_curves(curves: Mapping[str, Curves], *skills: SkillNeurons) -> Importance:
     """The importance that curves of every evaluation task tell; each has an order named after every other task."""
     names = list(curves)
-    config = PerturbConfig.make(**curves[names[0]].about["config"])
-    areas = np.zeros((len(names), len(names)))
-    rows = []
-    for row, evaluation in enumerate(names):
-        for column, source in enumerate(names):
-            claim = curves[evaluation].advantage(SKILL if source == evaluation else source)
-            areas[row, column] = claim.difference
-            rows.append(
-                {
-                    "evaluation": evaluation, "source": source, "area": claim.difference, "low": claim.low,
-                    "high": claim.high, "p": claim.p,
-                }
-            )  # fmt: skip
-    scores = standard(areas).ravel()
-    kinds = [skill.about["kind"] for skill in skills]
-    about = told(Importance.version, config, *skills)
-    about |= {"model": skills[0].about["model"], "tasks": names, "kinds": kinds, "edit": curves[names[0]].about["edit"]}
-    rows = [{**row, "importance": float(score)} for row, score in zip(rows, scores, strict=True)]
-    return Importance(about, rows, {"area": torch.from_numpy(areas)})
+    first = curves[names[0]].about
+    claims = {(evaluation, source): curves[evaluation].advantage(SKILL if source == evaluation else source)
+              for evaluation in names for source in names}  # fmt: skip
+    areas = np.array([[claims[evaluation, source].difference for source in names] for evaluation in names])
+    scores = standard(areas)
+    about = told(Importance.version, PerturbConfig.make(**first["config"]), *skills) | {
+        "model": skills[0].about["model"], "tasks": names, "kinds": [skill.about["kind"] for skill in skills],
+        "edit": first["edit"], "by": first["by"],
+    }  # fmt: skip
+    rows = [
+        {
+            "evaluation": evaluation, "source": source, "area": claim.difference, "low": claim.low,
+            "high": claim.high, "p": claim.p, "importance": float(score),
+        }
+        for ((evaluation, source), claim), score in zip(claims.items(), scores.ravel(), strict=True)
+    ]  # fmt: skip
+    return Importance(about, rows, {"area": torch.from_numpy(areas), "score": torch.from_numpy(scores)})
+
+
+def mean_importance(*found: Importance) -> Importance:
+    """The mean of several importances of the same runs, such as under adapters and under BitFit (Figure 8).
+
+    Areas and z-scores are averaged one by one; there is no interval. Raises `SkillNeuronsError` where the runs, or
+    what was done to the neurons, differ.
+    """
+    if len({(own.about["identity"], own.about["edit"]) for own in found}) != 1:
+        raise SkillNeuronsError(
+            "importances are averaged over ways of tuning: the runs are the same, in one order, and so is the edit. "
+            "Make them with the same runs and options."
+        )
+    about = {**found[0].about, "by": " and ".join(own.about["by"] for own in found)}
+    areas, scores = (np.mean([own.arrays[name].numpy() for own in found], axis=0) for name in ("area", "score"))
+    rows = [
+        {"evaluation": row["evaluation"], "source": row["source"], "area": float(area), "importance": float(score)}
+        for row, area, score in zip(found[0].rows, areas.ravel(), scores.ravel(), strict=True)
+    ]
+    return Importance(about, rows, {"area": torch.from_numpy(areas), "score": torch.from_numpy(scores)})
 
 
 def standard(areas: Float[np.ndarray, "evaluation source"]) -> Float[np.ndarray, "evaluation source"]:

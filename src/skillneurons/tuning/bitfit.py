@@ -23,13 +23,16 @@ def begin(model: Backbone) -> dict[str, Tensor]:
 
     Raises `SkillNeuronsError` for a model whose layers have none.
     """
-    layers = {id(parameter) for parameter in model.stack.parameters()}
-    biases = {path: own for path, own in model.model.named_parameters() if _is_bias(path, own)}
-    if not any(id(own) in layers for own in biases.values()):
+    if not suits(model):
         raise SkillNeuronsError(
             f"BitFit tunes biases; the layers of {model.name} have none. Use adapters for this model."
         )
-    return {path: own.detach().clone() for path, own in biases.items()}
+    return {path: own.detach().clone() for path, own in model.model.named_parameters() if _is_bias(path, own)}
+
+
+def suits(model: Backbone) -> bool:
+    """Whether the layers have biases."""
+    return any(_is_bias(path, own) for path, own in model.stack.named_parameters())
 
 
 @contextlib.contextmanager
