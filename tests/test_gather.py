@@ -21,7 +21,8 @@ from .makings import make
 TUNING = ["--trials", "2", "--positions", "3", "--steps", "4", "--lr", "0.05", "--init-std", "0.5"]
 EXPERIMENTS = {
     "adapter", "bitfit", "choices", "correlation", "importance", "importance-relative", "importance-tuned",
-    "label-words", "origins", "perturbation", "perturbation-relative", "pooled", "selectivity", "stability", "steering", "words",
+    "label-words", "origins", "perturbation", "perturbation-relative", "pooled", "selectivity", "stability", "steering",
+    "words",
 }  # fmt: skip
 
 
