@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from yardsticks import kept, page, paper, precision, scoring, startup, together, tuning, whole
+from yardsticks import curve, kept, page, paper, precision, scoring, startup, together, tuning, whole
 from yardsticks.figure import Row, Run
 from yardsticks.setting import Setting
 from yardsticks.shape import SHAPES
@@ -40,7 +40,7 @@ HERE = Path(__file__).resolve().parent
 KEPT = HERE / "kept.json"
 TEMPLATE, PAGE = HERE / "speed_page.md", HERE.parent / "docs" / "speed.md"
 ROWS: dict[str, Callable[[Setting], Row]] = {
-    row.NAME: row.measure for row in (startup, tuning, together, scoring, whole, precision)
+    row.NAME: row.measure for row in (startup, tuning, together, scoring, whole, curve, precision)
 }
 NAMES = [*ROWS, paper.NAME]
 
