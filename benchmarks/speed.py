@@ -81,7 +81,7 @@ def main() -> int:
 
 def options() -> argparse.Namespace:
     """The command's options."""
-    keep_freed_memory()  # as the command line does; the plain workflow has it as well
+    keep_freed_memory()  # as the command line does; the plain workflow goes without it
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=5, help="turns")

@@ -14,6 +14,7 @@ from skillneurons.tuning.inputs import Inputs
 from skillneurons.tuning.prompt import initial
 
 from .figure import Figure, Row, ratio
+from .memory import as_usual
 from .plain import Plain, score
 from .setting import Setting
 from .shape import LENGTHS, POSITIONS, backbone, task
@@ -56,7 +57,7 @@ def at(setting: Setting, tokens: int) -> list[Figure]:
     tasks = {count: task(models[torch.float32], tokens, train, dev, count) for count in (1, 2)}
     works: dict[str, Callable[[], object]] = {}
     few = task(models[torch.float32], tokens, train // share, dev // share)
-    works["plain"] = plain_pass(models[torch.float32], few, prompt)
+    works["plain"] = as_usual(plain_pass(models[torch.float32], few, prompt))
     for dtype, model in models.items():
         for count, own in tasks.items():
             works[f"ours {dtype} {count}"] = our_pass(Inputs(model, own, POSITIONS), prompt)

@@ -15,6 +15,7 @@ from skillneurons.tuning.prompt import initial
 from skillneurons.tuning.train import losses
 
 from .figure import Figure, Row, ratio
+from .memory import as_usual
 from .plain import Plain, tune
 from .setting import Setting, short
 from .shape import LENGTHS, POSITIONS, backbone, config, step_multiplications, task
@@ -48,7 +49,7 @@ def at(setting: Setting, tokens: int) -> list[Figure]:
     models = {dtype: backbone(setting.shape, dtype, setting.device) for dtype in setting.dtypes}
     own_config = sn.TuneConfig.make(positions=POSITIONS, batch=BATCH, lr=LR, trials=1)
     own_task = task(models[torch.float32], tokens, train=BATCH * steps, dev=BATCH)
-    works["plain"] = plain_steps(models[torch.float32], own_task, own_config, steps)
+    works["plain"] = as_usual(plain_steps(models[torch.float32], own_task, own_config, steps))
     for dtype, model in models.items():
         works |= {
             f"ours {dtype}": our_steps(Inputs(model, own_task, POSITIONS), own_config, steps),

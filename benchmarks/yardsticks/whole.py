@@ -16,6 +16,7 @@ from skillneurons.finding.ranking import reduce_trial
 from skillneurons.tuning.prompt import initial
 
 from .figure import Row, figure, ratio
+from .memory import as_usual
 from .plain import Plain, find, score
 from .setting import Setting, assets
 from .turns import turns
@@ -52,7 +53,7 @@ def measure(setting: Setting) -> Row:
     start = initial(model, sn.TuneConfig.make(**options), 0).to(setting.device)
     found: list[sn.SkillNeurons] = []
     works: dict[str, Callable[[], object]] = {
-        "plain": lambda: find(plain, start.clone(), task, STEPS, STEPS // 2, LR),
+        "plain": as_usual(lambda: find(plain, start.clone(), task, STEPS, STEPS // 2, LR)),
         "ours": lambda: found.append(anew(model, task, options)),
     }
     seconds = turns(works, min(3, setting.repeats), setting.device, NAME)
