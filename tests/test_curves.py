@@ -142,6 +142,20 @@ def test_areas_are_the_trapezoid_by_hand() -> None:
     claim = found.advantage()
     assert claim.difference == pytest.approx(np.mean(random) - np.mean(found.area(SKILL)))
     assert claim.low <= claim.difference <= claim.high
+    both = found.advantage([SKILL, RANDOM], against=[RANDOM])
+    assert both.difference == pytest.approx(claim.difference / 2)
+
+
+def test_a_limit_takes_fewer_samples(finding: tuple[sn.Backbone, sn.SkillNeurons]) -> None:
+    model, skill = finding
+    found = perturb(model, skill, limit=9, most=0.5, step=0.5, draws=1, bottom=False, edit="zero")
+    assert found.arrays["right"].shape[-1] == 9
+    few = skill.task.limited(test=9)
+    assert found.about["majority"] == few.majority("test")
+    with model.edit(skill.top(fraction=0.5, scope="layer"), sn.Zero()):
+        expected = sn.evaluate(model, few, skill.prompts[1])
+    row = found.table().query("order == 'skill' and trial == 1 and share == 0.5")
+    assert row["accuracy"].tolist() == [expected.accuracy]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ class PerturbConfig(Config):
     """Whether the run's order is also followed from its end."""
     split: Literal["train", "dev", "test"] = "test"
     """The samples that are answered."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """The most of them; a random choice by the task's seed, the same in every run of the task."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the random orders and of the noise."""
 

@@ -105,18 +105,23 @@ class Curves(Evidence):
                 )  # fmt: skip
         return pd.DataFrame(rows)
 
-    def area(self, order: str) -> Float[np.ndarray, " sample"]:
+    def area(self, *orders: str) -> Float[np.ndarray, " sample"]:
         """Each sample's area under the curve, over trials and draws: the trapezoid over the shares, over their range.
 
-        Their mean is the accuracy on the average over the shares.
+        Their mean is the accuracy on the average over the shares. Of several `orders`, the mean of their areas.
         """
-        self._refuse(order)
-        right = self._right[order].mean((0, 1))
+        for order in orders:
+            self._refuse(order)
+        right = np.mean([self._right[order].mean((0, 1)) for order in orders], axis=0)
         return np.trapezoid(right, self.shares, axis=0) / (self.shares[-1] - self.shares[0])
 
-    def advantage(self, order: str = SKILL, against: str = RANDOM) -> Paired:
-        """How much more accuracy perturbing in `order` costs than `against`, between the curves, paired by sample."""
-        return paired(self.area(against) - self.area(order), self.about["config"]["seed"])
+    def advantage(self, order: str | Sequence[str] = SKILL, against: str | Sequence[str] = RANDOM) -> Paired:
+        """How much more accuracy perturbing in `order` costs than `against`, between the curves, paired by sample.
+
+        Either may be several orders: those of tasks of one kind against those of others, say.
+        """
+        costly, cheap = ([own] if isinstance(own, str) else own for own in (order, against))
+        return paired(self.area(*cheap) - self.area(*costly), self.about["config"]["seed"])
 
     @property
     def verdict(self) -> str:
@@ -231,7 +236,7 @@ def perturb(
         "made": points.about["identity"],
         "model": skill.about["model"], "task": skill.about["task"], "kind": skill.about["kind"],
         "trials": len(tuned or skill.prompts), "by": tuned[0].method.method if tuned else "prompts",
-        "majority": skill.task.majority(config.split), "edit": _named(config),
+        "majority": points.task.majority(config.split), "edit": _named(config),
         "shares": list(config.shares), "orders": list(dict.fromkeys(order.name for order in given)),
     }  # fmt: skip
     curves = Curves(about, rows, {"right": torch.from_numpy(np.stack(right).astype(np.uint8))})
@@ -271,7 +276,8 @@ class _Points:
     ) -> None:
         self.model, self.skill, self.orders, self.config, self.tuned = model, skill, orders, config, tuned
         self.prompts = [own.prompt for own in tuned] or skill.prompts
-        self.inputs = [Inputs.beside(model, skill.task, prompt) for prompt in self.prompts]
+        self.task = skill.task.limited(**{config.split: config.limit})
+        self.inputs = [Inputs.beside(model, self.task, prompt) for prompt in self.prompts]
         self.spreads: dict[int, list[torch.Tensor]] = {}
         self.path = None if out is None else out / "curves.unfinished.safetensors"
         parts = (skill.about["identity"], config.fingerprint(), *(order.fingerprint for order in orders))
