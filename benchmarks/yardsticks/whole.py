@@ -23,13 +23,13 @@ from .turns import turns
 
 NAME = "find"
 TITLE = "The whole of find"
-METHOD = """`find` with one trial, from the texts to the ranking measured on test: {steps} steps of batch 8 beside \
-127 positions, five evaluations on dev, scores, ranking, test; {train} training, {dev} dev and {test} test samples of \
-SST-2, MiniLM (6 layers of 1 536 neurons) in float32: a tenth of the preset `quick`, which tunes on twice as many \
-samples as it scores, evaluates and tests on; so does the paper. Ours: nothing kept from before, texts are tokenised and the \
-model is fingerprinted in each turn. Plain workflow: the same steps, samples and evaluations, Eq. 3 to 5 and the \
-prompt's accuracy on test. Then both score one prompt, over {same_train} training and {same_dev} dev samples, and \
-Eq. 5 of all neurons is compared. In float32 it differs where an activation is within rounding of its baseline, as in \
+METHOD = """`find` with one trial, from the texts to the ranking measured on test: {steps} steps of batch 8 beside 127 \
+positions, five evaluations on dev, scores, ranking, test; {train} training, {dev} dev and {test} test \
+samples of SST-2, a tenth of the samples of the preset `quick`; MiniLM (6 layers of 1 536 neurons) in \
+float32. Ours: nothing kept from before, texts are tokenised and the model is fingerprinted in each turn. \
+Plain workflow: the same steps, samples and evaluations, Eq. 3 to 5 and the prompt's accuracy on test. \
+Then both score one prompt, over {same_train} training and {same_dev} dev samples, and Eq. 5 of all \
+neurons is compared. In float32 it differs where an activation is within rounding of its baseline, as in \
 GELU's flat tail; float64 tells whether that is all. At most three turns."""
 STEPS, EVERY, LR, POSITIONS = 100, 20, 3e-3, 127
 LIMITS = {"train_limit": 400, "dev_limit": 100, "test_limit": 200}
