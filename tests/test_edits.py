@@ -11,7 +11,7 @@ from torch import Tensor
 
 import skillneurons as sn
 from skillneurons.models import Batch
-from skillneurons.models.edits import Edit, PlacedEdit
+from skillneurons.models.edits import AddedEdit, Edit, PlacedEdit
 
 from .backbones import PROMPT, backbone, hooks, placed
 
@@ -19,7 +19,7 @@ NAMES = ("roberta", "llama", "gpt2", "t5", "opt")
 CHOSEN = ((0, 3), (0, 1), (1, 7))
 
 
-def edited(model: sn.Backbone, batch: Batch, edit: Edit | PlacedEdit, tokens: Any = "all") -> list[Tensor]:
+def edited(model: sn.Backbone, batch: Batch, edit: Edit | PlacedEdit | AddedEdit, tokens: Any = "all") -> list[Tensor]:
     """Each layer's activations after the edit."""
     layers: list[Tensor] = []
     watch = model.observe(lambda layer, activations: layers.append(activations.clone()))
@@ -41,7 +41,9 @@ def plain(model: sn.Backbone, batch: Batch, layer_of: list[Tensor], layer: int, 
     return kept[layer]
 
 
-def differences(model: sn.Backbone, batch: Batch, edit: Edit | PlacedEdit, tokens: Any = "all") -> list[Tensor]:
+def differences(
+    model: sn.Backbone, batch: Batch, edit: Edit | PlacedEdit | AddedEdit, tokens: Any = "all"
+) -> list[Tensor]:
     """Per layer, what the edit added to the activations as that layer had them."""
     layers = edited(model, batch, edit, tokens)
     return [layers[layer] - plain(model, batch, layers, layer) for layer in range(model.layers)]

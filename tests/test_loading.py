@@ -249,12 +249,12 @@ def test_a_device_that_cannot_be_used_is_told(device: str, tmp_path: Path) -> No
 def test_auto_takes_an_accelerator_that_has_float64(
     there: str | None, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skillneurons.models.loading import _device
+    from skillneurons.models.loading import usable_device
 
     found = None if there is None else torch.device(there)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: found is not None)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: found)
-    assert _device("auto").type == taken
+    assert usable_device("auto").type == taken
 
 
 def test_spreading_over_devices_needs_accelerate(tmp_path: Path) -> None:

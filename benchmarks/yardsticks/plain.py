@@ -115,7 +115,9 @@ def score(
     return baseline, right / len(dev)
 
 
-def find(plain: Plain, prompt: Tensor, task: Any, steps: int, every: int, lr: float) -> tuple[np.ndarray, float]:
+def find(
+    plain: Plain, prompt: Tensor, task: Any, steps: int, every: int, lr: float, batch: int = BATCH
+) -> tuple[np.ndarray, float]:
     """Tune, score, rank: Eq. 5 of every neuron [layer, neuron] under the best prompt on dev; its accuracy on test.
 
     `task` gives the samples; its label 1 is the positive one. The rate rises at once and then falls to the last step.
@@ -124,7 +126,7 @@ def find(plain: Plain, prompt: Tensor, task: Any, steps: int, every: int, lr: fl
     texts = {name: list(split.rows[task.text[0]]) for name, split in splits.items()}
     labels = {name: np.array(split.labels) for name, split in splits.items()}
     best, accuracy = prompt.detach().clone(), 0.0
-    order = islice(_shuffled(len(texts["train"])), steps)
+    order = islice(_shuffled(len(texts["train"]), batch), steps)
     running = tune(plain, prompt, texts["train"], labels["train"], order, lambda step: lr * (steps - step) / steps)
     for step, _ in enumerate(running, start=1):
         if step % every == 0:
@@ -163,8 +165,8 @@ def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
 
 
-def _shuffled(samples: int) -> Iterator[np.ndarray]:
+def _shuffled(samples: int, batch: int) -> Iterator[np.ndarray]:
     """Batches without end; each epoch is an order of its own."""
     draw = np.random.default_rng(0)
     while True:
-        yield from np.split(draw.permutation(samples), range(BATCH, samples, BATCH))
+        yield from np.split(draw.permutation(samples), range(batch, samples, batch))

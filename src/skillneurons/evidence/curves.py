@@ -38,7 +38,7 @@ from ..finding.skill import SkillNeurons
 from ..finding.standing import refuse_foreign
 from ..finding.stored import store, stored
 from ..models import Backbone, Baseline, Noise, Scale, Zero
-from ..models.edits import Edit, PlacedEdit
+from ..models.edits import AddedEdit, Edit, PlacedEdit
 from ..progress import progress, say
 from ..tuning.evaluate import evaluate_inputs
 from ..tuning.inputs import Inputs
@@ -338,7 +338,7 @@ class _Points:
             store(self.path, {name: torch.from_numpy(own) for name, own in self.right.items()}, self.about)
             self.stored, self.when = len(self.right), time.monotonic()
 
-    def _edit(self, trial: int, draw: int, share: float) -> Edit | PlacedEdit:
+    def _edit(self, trial: int, draw: int, share: float) -> Edit | PlacedEdit | AddedEdit:
         config = self.config
         if config.edit == "zero":
             return Zero()

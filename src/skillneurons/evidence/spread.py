@@ -26,7 +26,7 @@ from ..tuning.inputs import Inputs
 from ..tuning.prompt import Prompt
 
 
-def spread(model: Backbone, task: Task, prompt: Prompt) -> list[Float[Tensor, " neuron"]]:
+def spread(model: Backbone, task: Task, prompt: Prompt) -> list[Float[Tensor, " _neuron"]]:
     """The standard deviation [neuron] of each layer's activations over the tokens of dev beside a prompt, float32.
 
     One pass over dev. Raises `SkillNeuronsError` where the prompt is another model's.

@@ -107,7 +107,7 @@ class Counts:
 
     def __init__(
         self,
-        baselines: Sequence[Float[Tensor, "subtask position neuron"]],
+        baselines: Sequence[Float[Tensor, "subtask position _neuron"]],
         labels: Int[np.ndarray, " sample"],
         sides: Int[np.ndarray, "subtask 2 class"],
     ) -> None:

@@ -28,7 +28,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import SkillNeuronsError
 from ..files import digest
-from .edits import TOKENS, Edit, PlacedEdit
+from .biases import PlacedLinear, placed
+from .edits import TOKENS, AddedEdit, Edit, PlacedEdit
 from .neurons import NeuronSet
 from .placement import Batch, Kind, place
 from .shortcuts import narrowed, stopped
@@ -195,7 +196,7 @@ class Backbone:
     def _answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
         given = self._given(batch)
         if self.kind == "encoder-decoder":
-            start = torch.full((len(batch), 1), self._start, device=batch.attention.device)
+            start = torch.full((len(batch), 1), self.decoder_start, device=batch.attention.device)
             return self.model(**given, decoder_input_ids=start, use_cache=False).logits[:, 0]
         if self.kind == "causal":
             last = {"logits_to_keep": 1} if "logits_to_keep" in _arguments(self.model) else {}
@@ -226,7 +227,7 @@ class Backbone:
             self._now.watching -= 1
 
     def edit(
-        self, chosen: NeuronSet, edit: Edit | PlacedEdit, tokens: str = "all"
+        self, chosen: NeuronSet, edit: Edit | PlacedEdit | AddedEdit, tokens: str = "all"
     ) -> contextlib.AbstractContextManager[None]:
         """Change the chosen neurons while the block runs; nothing survives it, however it ends.
 
@@ -251,26 +252,33 @@ class Backbone:
             where = where if before.shape[1] == where.shape[1] else where[:, [self._running().answer]]
             return where.to(before.device)
 
-        def edited(layer: int, before: Tensor, own: Tensor) -> Tensor:
+        def edited(edit: Edit | PlacedEdit, layer: int, before: Tensor, own: Tensor) -> Tensor:
             if isinstance(edit, PlacedEdit):
-                return edit.at(layer, before, own, places(before, self._running().rows()))
-            return edit(layer, before)
-
-        def change(layer: int, activations: Tensor) -> Tensor | None:
-            if layer not in indices:
-                return None
-            own = indices[layer].to(activations.device)
-            before = activations[:, :, own]
-            after = edited(layer, before, own)
+                after = edit.at(layer, before, own, places(before, self._running().rows()))
+            else:
+                after = edit(layer, before)
             if after.shape != before.shape:
                 raise SkillNeuronsError(
                     f"an edit returns the activations of the chosen neurons, {list(before.shape)} as it was given them "
                     f"([batch, token, chosen]); {edit!r} returned {list(after.shape)}. Mend that edit."
                 )
-            if tokens != "all":
-                among = places(before, self._running().among(tokens))[:, :, None]
-                after = torch.where(among, after.to(before.dtype), before)
-            return activations.index_copy(2, own, after.to(activations.dtype))
+            return after.to(before.dtype)
+
+        def change(layer: int, activations: Tensor) -> Tensor | None:
+            if layer not in indices:
+                return None
+            own = indices[layer].to(activations.device)
+            among = None if tokens == "all" else places(activations, self._running().among(tokens))[:, :, None]
+            seen = activations.requires_grad or self._now.watching  # else in place
+            if isinstance(edit, AddedEdit):
+                amounts = edit.added(layer, own, places(activations, self._running().rows())).to(activations)
+                amounts = amounts if among is None else amounts * among
+                wide = activations.new_zeros(*amounts.shape[:2], activations.shape[2]).index_copy_(2, own, amounts)
+                return activations + wide if seen else activations.add_(wide)
+            before = activations[:, :, own]
+            after = edited(edit, layer, before, own)
+            after = after if among is None else torch.where(among, after, before)
+            return (activations.index_copy if seen else activations.index_copy_)(2, own, after)
 
         if getattr(edit, "by_token", False):
             return attached([self.model, self.stack], self.sites, change)
@@ -284,7 +292,8 @@ class Backbone:
     def _pass(self, batch: Batch) -> Iterator[None]:
         self._now.batches.append(batch)
         try:
-            yield
+            with placed(self._placed, batch):
+                yield
         finally:
             self._now.batches.pop()
 
@@ -303,6 +312,11 @@ class Backbone:
         path = self.sites[-1].path
         return self.model.get_submodule(path), sum(site.path == path for site in self.sites)
 
+    @cached_property
+    def _placed(self) -> list[PlacedLinear]:
+        """The layers whose biases differ from token to token."""
+        return [module for module in self.model.modules() if isinstance(module, PlacedLinear)]
+
     @property
     def _embedding(self) -> Any:
         return self.model.get_input_embeddings()
@@ -320,7 +334,8 @@ class Backbone:
         return int(getattr(self.model.config, "type_vocab_size", None) or 0) > 1
 
     @cached_property
-    def _start(self) -> int:
+    def decoder_start(self) -> int:
+        """The token that an encoder-decoder's decoder starts with."""
         for config in (self.model.config, self.model.generation_config):
             start = getattr(config, "decoder_start_token_id", None)
             if start is not None:

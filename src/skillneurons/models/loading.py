@@ -41,7 +41,7 @@ from .weights import drawn, explained, pretrained, quiet, refuse_broken
 
 MINIATURE = Path(__file__).parent / "miniature"
 _GIVE = "Give a local folder with config.json, model.safetensors and a tokenizer, or a hub id that can be reached."
-_AUTO: dict[Kind, Any] = {
+AUTO: dict[Kind, Any] = {
     "masked": AutoModelForMaskedLM,
     "causal": AutoModelForCausalLM,
     "encoder-decoder": AutoModelForSeq2SeqLM,
@@ -83,10 +83,10 @@ def load_model(
         name = source.config.name_or_path or type(source).__name__
         kind = _kind(source.config, tokenizer, name)
         if random_weights:
-            model = drawn(_AUTO[kind], source.config, source.dtype, seed, trust_remote_code).to(source.device)
+            model = drawn(AUTO[kind], source.config, source.dtype, seed, trust_remote_code).to(source.device)
     else:
         place, name = _found(source)
-        wanted, target = _dtype(dtype), _device(device)
+        wanted, target = _dtype(dtype), usable_device(device)
         with quiet(place):
             here = "" if Path(place).is_dir() else "is no folder here, and "
             with explained(f"{name} {here}cannot be loaded as a model", _GIVE):
@@ -97,9 +97,9 @@ def load_model(
             kind = _kind(config, tokenizer, name)
             if random_weights:
                 with explained(f"{name} cannot be drawn from its configuration", _GIVE):
-                    model = drawn(_AUTO[kind], config, wanted, seed, trust_remote_code)
+                    model = drawn(AUTO[kind], config, wanted, seed, trust_remote_code)
             else:
-                model = pretrained(_AUTO[kind], config, place, name, wanted, device_map, trust_remote_code)
+                model = pretrained(AUTO[kind], config, place, name, wanted, device_map, trust_remote_code)
         if device_map is None or random_weights:
             model.to(target)
     model.eval()
@@ -135,7 +135,7 @@ def _found(source: str | Path) -> tuple[str | Path, str]:
 
 def _kind(config: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Kind:
     own = getattr(config, "auto_map", None) or {}
-    kinds = {kind for kind, types in _TYPES.items() if config.model_type in types or _AUTO[kind].__name__ in own}
+    kinds = {kind for kind, types in _TYPES.items() if config.model_type in types or AUTO[kind].__name__ in own}
     if config.is_encoder_decoder:
         kinds &= {"encoder-decoder"}
     elif "masked" in kinds and not getattr(config, "is_decoder", False):  # BERT can be either
@@ -174,7 +174,7 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     return found
 
 
-def _device(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
     """The device that is meant; never Apple's mps, which has no float64, the dtype of all sums."""
     if device == "auto":
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -115,10 +115,10 @@ def tokenize(split: Split, text: Sequence[str], tokenizer: PreTrainedTokenizerBa
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], limit: int | None = None
-) -> tuple[dict[str, list[list[int]]], int]:
+) -> tuple[dict[str, list[list[int]]], list[int]]:
     """Texts, or of two columns pairs, as the tokenizer's `input_ids` and, where it has them, `token_type_ids`.
 
-    Shortened to `limit` and paired as `tokenize` says; the number of those that were shortened comes with them.
+    Shortened to `limit` and paired as `tokenize` says; which of them were shortened comes with them.
     """
     if len(columns) == 2 and not separates(tokenizer):
         columns = [[f"{first}\n{second}" for first, second in zip(*columns, strict=True)]]
@@ -132,7 +132,7 @@ def encode(
         for name, values in cut.items():
             for i, sample in zip(long, values, strict=True):
                 encoded[name][i] = sample
-    return encoded, len(long)
+    return encoded, long
 
 
 def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -207,7 +207,7 @@ def _write(
         for start in range(0, len(split), _BATCH):
             columns = [split.column(name, start, start + _BATCH).to_pylist() for name in text]
             encoded, shortened = encode(tokenizer, columns, limit)
-            cut += shortened
+            cut += len(shortened)
             lengths = [len(sample) for sample in encoded["input_ids"]]
             ids(np.fromiter(chain.from_iterable(encoded["input_ids"]), np.int32))
             if types is not None:

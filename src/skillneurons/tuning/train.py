@@ -46,13 +46,15 @@ class Job:
     """What is to be tuned: its task's inputs, its trial and its learning rate.
 
     A prompt, unless `tensors` are given, leaves with gradients that the model itself computes with: then there is no
-    prompt, and no other job in the pass.
+    prompt, and no other job in the pass. The prompt begins at `start` [position, embedding], or where trial and seed
+    put it.
     """
 
     inputs: Inputs
     trial: int
     lr: float
     tensors: Mapping[str, Tensor] | None = None
+    start: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,8 @@ def _named(jobs: Sequence[Job]) -> str:
 def _begin(job: Job, config: TuneConfig) -> _State:
     backbone = job.inputs.backbone
     if job.tensors is None:
-        prompt = initial(backbone, config, job.trial).to(backbone.device).requires_grad_()
+        start = initial(backbone, config, job.trial) if job.start is None else job.start.clone()
+        prompt = start.to(backbone.device).requires_grad_()
         tensors = {"prompt": prompt}
     else:
         prompt, tensors = nothing(backbone), dict(job.tensors)
