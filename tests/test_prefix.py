@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 import skillneurons as sn
-from skillneurons.models import load_model
+from skillneurons.models import Batch, load_model
 from skillneurons.pruning.cut import cut
 from skillneurons.pruning.prefix import Prefix, frozen_prompt, means, tuned
 from skillneurons.pruning.prefixed import Prefixed, prefixed
@@ -237,6 +237,37 @@ def test_a_cut_model_with_its_prompt_frozen() -> None:
     dense = prefixed(model, inside.keys, inside.values)
     with dense.edit(frozen, sn.Baseline([own[-2:] for own in rows])):
         assert close(inside.answer(alone), dense.answer(alone), 1e-5)
+
+
+class Exported(nn.Module):
+    """Token ids and attention of inputs to logits."""
+
+    def __init__(self, inside: Prefixed) -> None:
+        super().__init__()
+        self.model, self.inside = inside.model, inside
+
+    def forward(self, ids: Tensor, there: Tensor) -> Tensor:
+        mask = torch.full_like(ids[:, :1], self.inside.tokenizer.mask_token_id)
+        attention = torch.cat([torch.ones_like(mask), there], 1)
+        embeddings = self.inside.embed(torch.cat([mask, ids], 1))
+        return self.inside.answer(Batch(embeddings, attention, attention.bool(), slice(1, 1), 0, {}))
+
+
+@pytest.mark.parametrize("name", ["roberta", "modernbert"])
+@torch.no_grad()
+def test_it_can_be_traced_for_any_number_of_samples_and_tokens(name: str) -> None:
+    model = backbone(name)
+    inside = prefixed(model, *drawn(model))
+    ids, there = torch.randint(5, 40, (3, 11)), torch.ones(3, 11, dtype=torch.long)
+    samples, tokens = torch.export.Dim("samples"), torch.export.Dim("tokens", min=2, max=60)
+    sizes = {0: samples, 1: tokens}
+    traced = torch.export.export(Exported(inside), (ids, there), dynamic_shapes=(sizes, sizes), strict=False)
+    rows, _ = encoded(model)
+    batch = inside.place(nothing(model), rows)
+    padded = torch.zeros(batch.inputs[:, 1:].shape, dtype=torch.long)
+    padded[batch.inputs[:, 1:]] = torch.from_numpy(np.concatenate(rows))
+    found = traced.module()(padded, batch.attention[:, 1:].clone())
+    assert close(found, inside.answer(batch), 1e-12)
 
 
 def bits(model: nn.Module) -> dict[str, Tensor]:

@@ -46,17 +46,23 @@ _HOMES = {
     "Selectivity": "evidence.selectivity", "selectivity": "evidence.selectivity",
     "SteerConfig": "evidence.config", "Steering": "evidence.steering", "steer": "evidence.steering",
     "spread": "evidence.spread",
+    "PruneConfig": "pruning.config", "Pruned": "pruning.pruned", "prune": "pruning.prune",
+    "Shipped": "pruning.shipped", "load_pruned": "pruning.artifact",
+    "Prefix": "pruning.prefix", "frozen_prompt": "pruning.prefix", "shorter": "pruning.shorter",
+    "TransferConfig": "transferring.config", "Transfer": "transferring.result", "transfer": "transferring.transfer",
 }  # fmt: skip
 
 __all__ = [
     "AdapterConfig", "Agreement", "Backbone", "Baseline", "BitFitConfig", "Choices", "Correlation", "Curves",
     "Evaluation", "Gathered", "Importance", "LabelWordSets", "NeuronSet", "Noise", "NullConfig", "Nulls", "Order",
-    "Origins", "PeerConfig", "Peers", "PerturbConfig", "Pooled", "Portrait", "Prompt", "Push", "Scale",
-    "Selectivity", "SkillNeurons", "SkillNeuronsError", "SteerConfig", "Steering", "Subtask", "Task", "Tokens",
-    "TrialScores", "TuneConfig", "Tuned", "Words", "Zero", "by_token", "choices", "compare", "correlate", "draw",
-    "evaluate", "evaluate_tuned", "find", "gather", "importance", "label_words", "load_model", "load_task",
+    "Origins", "PeerConfig", "Peers", "PerturbConfig", "Pooled", "Portrait", "Prefix", "Prompt", "PruneConfig",
+    "Pruned", "Push", "Scale", "Selectivity", "Shipped", "SkillNeurons", "SkillNeuronsError", "SteerConfig",
+    "Steering", "Subtask", "Task", "Tokens", "Transfer", "TransferConfig", "TrialScores", "TuneConfig", "Tuned",
+    "Words", "Zero", "by_token", "choices", "compare", "correlate", "draw", "evaluate", "evaluate_tuned", "find",
+    "frozen_prompt", "gather", "importance", "label_words", "load_model", "load_pruned", "load_task",
     "mean_importance", "nulls", "of_run", "of_scores", "origins", "peers", "perturb", "pooled", "portrait",
-    "portraits", "score", "selectivity", "spread", "stability", "steer", "tune", "tune_weights", "words",
+    "portraits", "prune", "score", "selectivity", "shorter", "spread", "stability", "steer", "transfer", "tune",
+    "tune_weights", "words",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -88,7 +94,17 @@ if TYPE_CHECKING:
     from .finding.score import TrialScores, score
     from .finding.skill import SkillNeurons
     from .models import Backbone, Baseline, NeuronSet, Noise, Push, Scale, Zero, load_model
+    from .pruning.artifact import load_pruned
+    from .pruning.config import PruneConfig
+    from .pruning.prefix import Prefix, frozen_prompt
+    from .pruning.prune import prune
+    from .pruning.pruned import Pruned
+    from .pruning.shipped import Shipped
+    from .pruning.shorter import shorter
     from .tasks import Subtask, Task, load_task
+    from .transferring.config import TransferConfig
+    from .transferring.result import Transfer
+    from .transferring.transfer import transfer
     from .tuning.config import AdapterConfig, BitFitConfig, TuneConfig
     from .tuning.evaluate import Evaluation, evaluate
     from .tuning.prompt import Prompt

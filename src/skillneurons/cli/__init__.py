@@ -9,6 +9,9 @@
     skillneurons words RUN                              the words that belong to the best neurons
     skillneurons origins MODEL TASK                     tuned, random and hard prompts, a random model
     skillneurons evidence MODEL TASK TASK...            every experiment, side by side, on one page
+    skillneurons prune RUN                              a smaller model: the skill neurons stay, the others are frozen
+    skillneurons predict FOLDER < lines                 labels by a pruned model
+    skillneurons transfer RUN RUN...                    which task's prompts to start from
     skillneurons inspect MODEL                          where the neurons are, how many, what scoring will cost
 
 Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after Ctrl-C.
@@ -32,6 +35,8 @@ from ..progress import quiet
 from ..tuning.config import PRESETS, TuneConfig
 from .evidence import Gather, Origins, Perturb, Steer, Words
 from .finding import Compare, Demo, Find, Inspect, Neuron
+from .pruning import Predict, Prune
+from .transfer import Transfer
 
 DESCRIPTION = "Find the neurons of a pretrained Transformer that carry the skill a task needs. Begin with: demo."
 
@@ -74,6 +79,9 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Words, tyro.conf.subcommand("words")]
         | Annotated[Origins, tyro.conf.subcommand("origins", default=origins)]
         | Annotated[Gather, tyro.conf.subcommand("evidence", default=gather)]
+        | Annotated[Prune, tyro.conf.subcommand("prune")]
+        | Annotated[Predict, tyro.conf.subcommand("predict")]
+        | Annotated[Transfer, tyro.conf.subcommand("transfer")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     )
     try:

@@ -24,7 +24,7 @@ Folder = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
 @dataclass(frozen=True)
-class _OfRun:
+class OfRun:
     """What a command needs that reads one run and its model."""
 
     folder: Folder
@@ -48,7 +48,7 @@ class _OfRun:
 
 
 @dataclass(frozen=True)
-class Perturb(_OfRun):
+class Perturb(OfRun):
     """Perturb a run's neurons in its order, from its end, at random, and in the order of other runs."""
 
     others: tuple[Path, ...] = ()
@@ -72,7 +72,7 @@ class Perturb(_OfRun):
 
 
 @dataclass(frozen=True)
-class Steer(_OfRun):
+class Steer(OfRun):
     """Push a run's neurons along their signs, and watch the answers."""
 
     subtask: str | None = None
@@ -91,7 +91,7 @@ class Steer(_OfRun):
 
 
 @dataclass(frozen=True)
-class Words(_OfRun):
+class Words(OfRun):
     """Show the words that belong to a run's best neurons, by weight and by activation."""
 
     split: Literal["train", "dev", "test"] = "train"

@@ -15,14 +15,14 @@ from tyro.conf import Positional
 
 from ..pruning.config import PruneConfig
 from .common import console
-from .evidence import _OfRun
+from .evidence import OfRun
 
 LONGEST = 1 << 20
 """Bytes of a line that are read; no model takes as many tokens."""
 
 
 @dataclass(frozen=True)
-class Prune(_OfRun):
+class Prune(OfRun):
     """Keep a run's skill neurons, freeze the others, tune the prompts further, write a folder to ship."""
 
     out: Path | None = None

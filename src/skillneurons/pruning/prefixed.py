@@ -86,7 +86,7 @@ def _mask(
         return mask_function(batch, head, _places(token, constants), other)
 
     if attention_mask is not None:
-        attention_mask = _among(attention_mask, attention_mask.new_ones(len(attention_mask), constants), 1)
+        attention_mask = _among(attention_mask, attention_mask.new_ones(attention_mask.shape[0], constants), 1)
     return sdpa_mask(kv_length=kv_length + constants, mask_function=sees, attention_mask=attention_mask, **options)
 
 
@@ -123,7 +123,7 @@ class Prefixed(Backbone):
 
     def _given(self, batch: Batch) -> dict[str, Any]:
         tokens = torch.arange(batch.attention.shape[1], device=batch.attention.device)
-        places = (self._first + _places(tokens, self.inside)).expand(len(batch), -1)
+        places = self._first + _places(tokens, self.inside)[None]
         return super()._given(replace(batch, extra=batch.extra | {"position_ids": places}))
 
     @cached_property
@@ -142,7 +142,7 @@ class Prefixed(Backbone):
 
     def _beside(self, layer: int, keys: Own, values: Own) -> tuple[Tensor, Tensor]:
         both = zip((keys, values), (self.keys[layer], self.values[layer]), strict=True)
-        keys, values = (_among(own, there.to(own).expand(len(own), -1, -1, -1), 2) for own, there in both)
+        keys, values = (_among(own, there.to(own).expand(own.shape[0], -1, -1, -1), 2) for own, there in both)
         return keys, values
 
 

@@ -156,7 +156,8 @@ class Transfer(BetweenTasks):
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
         grid.title = "Which prompts to start from: accuracy on the target's test samples, %"
         for column in ("target", "own", "commonest", "start from", "with them", "ON picks"):
-            grid.add_column(column, justify="left" if column in ("target", "start from", "ON picks") else "right")
+            left = column in ("target", "start from", "ON picks")
+            grid.add_column(column, justify="left" if left else "right", no_wrap=column == "with them")
         none = []
         for task, own, most in self._alone():
             best, *_ = sources = self.suggest(task).to_dict("records")
