@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import skillneurons as sn
 from skillneurons.cli.pruning import Predict, Prune
-from skillneurons.pruning.about import sealed, sha256
+from skillneurons.pruning.about import About, sealed, sha256
 from skillneurons.pruning.artifact import load_pruned
 from skillneurons.pruning.config import PruneConfig
 from skillneurons.pruning.costs import Costs

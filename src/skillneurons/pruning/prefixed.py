@@ -77,7 +77,11 @@ def _attend(
 
 
 def _mask(
-    *, kv_length: int, mask_function: Callable[..., Tensor], attention_mask: Tensor | None, **options: Any
+    *,
+    kv_length: int | torch.SymInt,
+    mask_function: Callable[..., Tensor],
+    attention_mask: Tensor | None,
+    **options: Any,
 ) -> Tensor | None:
     """Which of all tokens each that is run may see."""
     constants = _now.get().constants
