@@ -155,7 +155,7 @@ def _refuse_unlike(model: Backbone, small: Backbone, frozen: NeuronSet, means: M
         found = torch.full_like(expected, torch.inf)
     limit = 1e-4 if model.model.dtype.itemsize > 2 else 0.1
     off = float((found - expected).abs().max() / expected.abs().max())
-    if off > limit:
+    if not off <= limit:  # nor NaN
         raise SkillNeuronsError(
             f"a cut model answers as the whole one with the same neurons frozen; {small.name} does not (logits are off "
             f"by {off:.2%}): its FFNs are more than up-projection, gate, activation and down-projection. Prune another "

@@ -9,8 +9,8 @@ In the masked layout `[MASK] p_1 ... p_l <s> x </s>` the other tokens see the pr
 Those of layer 0 are the same for every input; above, each has its mean over the training samples put in its place
 (sums in float64). With 127 positions and inputs of 28 tokens 29 of 156 tokens are left to compute.
 
-Beside other prompts frozen ones have the form of prefix tuning (Li and Liang, 2021), begun where a prompt had led.
-A causal model's prompt follows its input and takes it up: that is where the answer comes from, and not to be frozen.
+Tuned, this is prefix tuning (Li and Liang, 2021), begun where a prompt had led. A causal model's prompt follows its
+input and takes it up: there the answer comes from, and it cannot be frozen.
 """
 
 from __future__ import annotations
@@ -152,11 +152,8 @@ def tuned(
     path = None if out is None else Path(out)
     if path is not None and path.exists() and (there := Prefix.load(path)).identity == identity:
         return there
-    prefix.applied(model)  # refuses another model
-    tensors = {
-        name: own.clone().to(model.device).requires_grad_()
-        for name, own in (("keys", prefix.keys), ("values", prefix.values))
-    }
+    start = prefix.applied(model)
+    tensors = {name: own.clone().requires_grad_() for name, own in (("keys", start.keys), ("values", start.values))}
     inputs = Inputs(prefixed(model, **tensors), task, 0, prefix.prompt.input_limit)
     checkpoint = None if path is None else path.with_name(f"{path.stem}.unfinished.safetensors")
     [found] = fit([Job(inputs, prefix.prompt.trial, lr, tensors)], config, checkpoint, identity)

@@ -78,7 +78,7 @@ def _attend(
 
 def _mask(
     *,
-    kv_length: int | torch.SymInt,
+    kv_length: Any,  # a number, traced a symbol
     mask_function: Callable[..., Tensor],
     attention_mask: Tensor | None,
     **options: Any,
@@ -127,7 +127,7 @@ class Prefixed(Backbone):
 
     def _given(self, batch: Batch) -> dict[str, Any]:
         tokens = torch.arange(batch.attention.shape[1], device=batch.attention.device)
-        places = self._first + _places(tokens, self.inside)[None]
+        places = (self._first + _places(tokens, self.inside)).expand(batch.attention.shape)
         return super()._given(replace(batch, extra=batch.extra | {"position_ids": places}))
 
     @cached_property
