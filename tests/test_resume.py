@@ -153,6 +153,32 @@ def test_killed_at_every_evaluation_a_rate_being_looked_for(monkeypatch: pytest.
     assert [point.step for point in skill.prompts[1].history] == [3, 6, 9, 10]
 
 
+def test_a_rate_that_was_found_is_kept_though_another_would_be_found_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, task = backbone(), make("three")
+    options: dict[str, Any] = {"trials": 2, "positions": 3, "lr": "auto", "steps": 6, "evaluate_every": 2}
+    monkeypatch.setattr(tuning, "choose_rate", lambda inputs, config: 0.03)
+    whole = sn.find(model, task, out=tmp_path / "whole", **options)
+    calls = 0
+
+    def evaluation(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Killed
+        return evaluate_inputs(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "evaluate_inputs", evaluation)
+        with pytest.raises(Killed):
+            sn.find(model, task, out=tmp_path / "broken", **options)
+    monkeypatch.setattr(tuning, "choose_rate", lambda inputs, config: 0.01)
+    found = sn.find(model, task, out=tmp_path / "broken", **options)
+    assert [prompt.lr for prompt in found.prompts] == [prompt.lr for prompt in whole.prompts] == [0.03, 0.03]
+    assert files(tmp_path / "broken") == files(tmp_path / "whole")
+
+
 def test_patience_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Killed between the second and the third evaluation without a gain, a trial still stops at the third."""
     accuracies = [0.5, 0.6, 0.4, 0.4, 0.4, 0.9]

@@ -23,7 +23,7 @@ from .turns import turns
 
 NAME = "scoring"
 METHOD = """One trial's scores: a pass over {train} training samples for the baselines and one over {dev} dev samples \
-for the accuracies (at 28 tokens; a third of them at 300), with what comes before and after the passes; texts are \
+for the accuracies (at 28 tokens; a sixth of them at 300), with what comes before and after the passes; texts are \
 tokenised beforehand for ours. Plain workflow: in float32, one subtask, over {share} samples. Bare encoder: \
 the library's encoder forward over the very batches, embeddings there, nothing read. Two subtasks: three labels. \
 Times are of one sample."""
@@ -44,13 +44,13 @@ def measure(setting: Setting) -> Row:
 
 def sizes(setting: Setting) -> tuple[int, int, int]:
     """Samples of train and of dev, and of how many the plain workflow scores one."""
-    return (6000, 1500, 50) if setting.gpu else (156, 78, 3)
+    return (6000, 1500, 50) if setting.gpu else (312, 156, 6)
 
 
 def at(setting: Setting, tokens: int) -> list[Figure]:
     """The figures at one length."""
     *whole, share = sizes(setting)
-    train, dev = (size if tokens == LENGTHS[0] else size // 3 for size in whole)
+    train, dev = (size if tokens == LENGTHS[0] else size // 6 for size in whole)
     models = {dtype: backbone(setting.shape, dtype, setting.device) for dtype in setting.dtypes}
     embedding = initial(models[torch.float32], sn.TuneConfig.make(positions=POSITIONS), 0)
     prompt = sn.Prompt(embedding, "random", 0, 0.5, 0.5, dev)

@@ -37,7 +37,7 @@ from ..models import Batch
 FEW, MANY = 8, 64
 """Samples summed in float32 before float64 takes over: of float32 activations, and of half-precision ones."""
 CELLS = 2**14
-"""As many positions x neurons are worked on at a time on a CPU: what is made of them stays in its cache."""
+"""Positions x neurons that each thread of a CPU works on at a time: what is made of them stays in its cache."""
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -172,7 +172,7 @@ def _partial(values: Float[Tensor, "sample cell"]) -> list[Float[Tensor, " cell"
 
 def _blocks(cells: Tensor) -> tuple[Tensor, ...]:
     """What a CPU works on at a time, of the last axis; elsewhere all of it."""
-    return cells.split(CELLS if cells.device.type == "cpu" else cells.shape[-1], -1)
+    return cells.split(CELLS * torch.get_num_threads() if cells.device.type == "cpu" else cells.shape[-1], -1)
 
 
 def _runs(values: Int[np.ndarray, " sample"]) -> Iterator[tuple[int, slice]]:

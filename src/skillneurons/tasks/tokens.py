@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,12 +144,17 @@ def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
 def definition(tokenizer: PreTrainedTokenizerBase) -> str:
     """All of a tokenizer that decides its ids, as text; truncation and padding, which each call sets, are left out."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = (type(tokenizer).__name__, "token_type_ids" in tokenizer.model_input_names)
     if backend is not None:
-        told: Any = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
-    else:
-        told = [tokenizer.get_vocab(), tokenizer.special_tokens_map, {**tokenizer.init_kwargs, "name_or_path": None}]
-    parts = [type(tokenizer).__name__, "token_type_ids" in tokenizer.model_input_names, told]
-    return json.dumps(parts, sort_keys=True, default=str)
+        return _of_backend(backend.to_str(), *parts)
+    told = [tokenizer.get_vocab(), tokenizer.special_tokens_map, {**tokenizer.init_kwargs, "name_or_path": None}]
+    return json.dumps([*parts, told], sort_keys=True, default=str)
+
+
+@lru_cache(maxsize=2)
+def _of_backend(told: str, *parts: str | bool) -> str:
+    """Sorting a vocabulary takes a tenth of a second, and every split of a task asks anew."""
+    return json.dumps([*parts, json.loads(told) | {"truncation": None, "padding": None}], sort_keys=True)
 
 
 def _open(folder: Path) -> Tokens | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
@@ -288,7 +288,7 @@ def _save(states: Sequence[_State], checkpoint: Path, identity: str) -> None:
         "jobs": [
             {
                 "step": own.step, "accuracy": own.accuracy, "stale": own.stale, "losses": own.losses,
-                "history": [asdict(point) for point in own.history],
+                "lr": own.job.lr, "history": [asdict(point) for point in own.history],
             }
             for own in states
         ],
@@ -308,6 +308,7 @@ def _resume(states: Sequence[_State], checkpoint: Path, identity: str) -> None:
             about = json.loads(file.metadata()["state"])
             if about["identity"] != identity or len(about["jobs"]) != len(states):
                 return
+            rates = [there["lr"] for there in about["jobs"]]
             kept = [
                 {name: [file.get_tensor(f"{part}.{number}.{name}") for part in _PARTS] for name in own.tensors}
                 for number, own in enumerate(states)
@@ -317,7 +318,7 @@ def _resume(states: Sequence[_State], checkpoint: Path, identity: str) -> None:
     pairs = zip(states, kept, strict=True)
     if any(own.tensors[name].shape != now.shape for own, parts in pairs for name, (now, *_) in parts.items()):
         return
-    for own, there, parts in zip(states, about["jobs"], kept, strict=True):
+    for own, there, rate, parts in zip(states, about["jobs"], rates, kept, strict=True):
         for name, (now, best, mean, square) in parts.items():
             with torch.no_grad():
                 own.tensors[name].copy_(now)
@@ -325,5 +326,6 @@ def _resume(states: Sequence[_State], checkpoint: Path, identity: str) -> None:
             own.optimizer.state[own.tensors[name]] = {
                 "step": torch.tensor(float(there["step"])), "exp_avg": mean, "exp_avg_sq": square
             }  # fmt: skip
+        own.job = replace(own.job, lr=rate)  # one that is looked for may come out as another now
         own.step, own.accuracy, own.stale, own.losses = (there[key] for key in ("step", "accuracy", "stale", "losses"))
         own.history = [Evaluated(**point) for point in there["history"]]
