@@ -80,7 +80,8 @@ def test_a_second_time_gives_the_same(gathered: tuple[list[Any], Path, str]) -> 
 @pytest.mark.parametrize(
     ("command", "options", "name"),
     [("perturb", ["--others", "three", "--most", "0.5", "--step", "0.5", "--draws", "1"], "curves"),
-     ("steer", ["--doses", "-1", "1", "--draws", "1"], "steering"), ("words", ["--least", "2"], "words")],
+     ("steer", ["--doses", "-1", "1", "--draws", "1"], "steering"), ("words", ["--least", "2"], "words"),
+     ("pooled", [], "pooled"), ("choices", [], "choices"), ("selectivity", ["--tokens", "input"], "selectivity")],
 )  # fmt: skip
 def test_the_commands_read_a_run(
     gathered: tuple[list[Any], Path, str], command: str, options: list[str], name: str
@@ -91,6 +92,36 @@ def test_the_commands_read_a_run(
     assert done.status == 0, done.err
     assert "single" in done.out and (runs / "single" / f"{name}.json").exists()
     assert (runs / "single/figures" / f"{name}.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "names"),
+    [("correlate", [], ("correlation", "correlation-layers")),
+     ("importance", ["--most", "0.5", "--step", "0.5", "--draws", "1", "--by", "bitfit"], ("importance",))],
+)  # fmt: skip
+def test_the_commands_read_several_runs(
+    gathered: tuple[list[Any], Path, str], tmp_path: Path, command: str, options: list[str], names: tuple[str, ...]
+) -> None:
+    runs = gathered[1] / "runs"
+    done = run(command, runs / "single", runs / "three", *options, "--quiet", "--out", tmp_path)
+    assert done.status == 0, done.err
+    assert "single" in done.out and "three" in done.out and (tmp_path / f"{names[0]}.json").exists()
+    assert all((tmp_path / "figures" / f"{name}.svg").exists() for name in names)
+
+
+def test_adapters_answer_in_the_prompts_place(gathered: tuple[list[Any], Path, str]) -> None:
+    folder = gathered[1] / "runs" / "single"
+    done = run("perturb", folder, "--by", "adapter", "--most", "0.5", "--step", "0.5", "--draws", "1", "--quiet")
+    assert done.status == 0, done.err
+    assert sn.Curves.load(folder / "adapter").about["by"] == "adapter"
+
+
+def test_label_words_by_a_command(gathered: tuple[list[Any], Path, str], tmp_path: Path) -> None:
+    words, _, _ = gathered
+    done = run("label-words", *words[1:3], *TUNING[2:], "--trials", "1", "--sets", "2", "--seeds", "2", "--quiet",
+               "--out", tmp_path)  # fmt: skip
+    assert done.status == 0, done.err
+    assert {path.name for path in tmp_path.iterdir()} >= {"words-1", "words-2", "seed-1", "seed-2", "label_words.json"}
 
 
 def test_one_task_is_too_few(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@
     skillneurons steer RUN                              skill neurons pushed along their sign
     skillneurons words RUN                              the words that belong to the best neurons
     skillneurons origins MODEL TASK                     tuned, random and hard prompts, a random model
+    skillneurons correlate RUN RUN...                   how alike the orders of tasks are, layer by layer
+    skillneurons importance RUN RUN...                  whose neurons each task needs
+    skillneurons label-words MODEL TASK                 the same neurons under other label words?
+    skillneurons pooled | choices | selectivity RUN     the paper's other ways to score a neuron
     skillneurons evidence MODEL TASK TASK...            every experiment, side by side, on one page
     skillneurons prune RUN                              a smaller model: the skill neurons stay, the others are frozen
     skillneurons predict FOLDER < lines                 labels by a pruned model
@@ -34,6 +38,7 @@ from ..errors import SkillNeuronsError
 from ..progress import quiet
 from ..tuning.config import PRESETS, TuneConfig
 from .evidence import Gather, Origins, Perturb, Steer, Words
+from .experiments import Choices, Correlate, Importance, LabelWords, Pooled, Selectivity
 from .finding import Compare, Demo, Find, Inspect, Neuron
 from .pruning import Predict, Prune
 from .transfer import Transfer
@@ -68,6 +73,7 @@ def _parse(arguments: list[str]) -> Any:
     options = TuneConfig.preset(preset)
     find = Find(tyro.MISSING, tyro.MISSING, config=options)
     origins = Origins(tyro.MISSING, tyro.MISSING, config=options)
+    label_words = LabelWords(tyro.MISSING, tyro.MISSING, config=options)
     gather = Gather(tyro.MISSING, tyro.MISSING, config=options)
     commands = (
         Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -78,6 +84,12 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Steer, tyro.conf.subcommand("steer")]
         | Annotated[Words, tyro.conf.subcommand("words")]
         | Annotated[Origins, tyro.conf.subcommand("origins", default=origins)]
+        | Annotated[Correlate, tyro.conf.subcommand("correlate")]
+        | Annotated[Importance, tyro.conf.subcommand("importance")]
+        | Annotated[LabelWords, tyro.conf.subcommand("label-words", default=label_words)]
+        | Annotated[Pooled, tyro.conf.subcommand("pooled")]
+        | Annotated[Choices, tyro.conf.subcommand("choices")]
+        | Annotated[Selectivity, tyro.conf.subcommand("selectivity")]
         | Annotated[Gather, tyro.conf.subcommand("evidence", default=gather)]
         | Annotated[Prune, tyro.conf.subcommand("prune")]
         | Annotated[Predict, tyro.conf.subcommand("predict")]

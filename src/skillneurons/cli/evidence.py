@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ..evidence.result import Evidence
     from ..finding.skill import SkillNeurons
     from ..models import Backbone
+    from ..tuning.tuned import Tuned
 
+By = Literal["prompts", "adapter", "bitfit"]
 Folder = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
@@ -53,6 +55,8 @@ class Perturb(OfRun):
 
     others: tuple[Path, ...] = ()
     """Folders of other runs of the same model, in whose orders the neurons are perturbed as well."""
+    by: By = "prompts"
+    """What answers: the run's prompts, or adapters or biases tuned for the same task."""
     config: Annotated[PerturbConfig, tyro.conf.arg(name="")] = field(default_factory=PerturbConfig)
 
     def run(self) -> None:
@@ -66,9 +70,11 @@ class Perturb(OfRun):
         others = [SkillNeurons.load(folder) for folder in self.others]
         names = comparable([skill, *others])[1:] if others else []
         beside = [orders.of_run(name, own, self.config.scope) for name, own in zip(names, others, strict=True)]
-        found = perturb(model, skill, orders=beside, config=self.config, out=self.folder)
+        tuned = tuned_by(self.by, model, skill, self.folder)
+        out = self.folder / self.by if tuned else self.folder
+        found = perturb(model, skill, orders=beside, tuned=tuned, config=self.config, out=out)
         console().print(found.screen())
-        _kept(found, found.plot(), self.folder)
+        kept(found, found.plot(), out)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Steer(OfRun):
         found = steer(model, skill, subtask=self.subtask, config=self.config)
         found.save(self.folder)
         console().print(found.screen())
-        _kept(found, found.plot(), self.folder)
+        kept(found, found.plot(), self.folder)
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ class Words(OfRun):
         found = words(model, skill, split=self.split, least=self.least)
         found.save(self.folder)
         console().print(found.screen())
-        _kept(found, found.plot(), self.folder)
+        kept(found, found.plot(), self.folder)
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ class Origins:
         out = self.out or Path("runs") / f"{task.name}-origins"
         found = origins(model, task, config=self.config, out=out)
         console().print(found.screen())
-        _kept(found, found.plot(), out)
+        kept(found, found.plot(), out)
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,18 @@ class Gather:
         terminal.print(f"\nKept in {self.out}. To look at: {found.page}", soft_wrap=True)
 
 
-def _kept(found: Evidence, ax: Axes, folder: Path) -> None:
+def tuned_by(by: By, model: Backbone, skill: SkillNeurons, folder: Path) -> list[Tuned]:
+    """What answers in the place of a run's prompts, tuned as they were and kept in `folder`; nothing for prompts."""
+    from ..tuning.config import AdapterConfig, BitFitConfig
+    from ..tuning.tuned import tune_weights
+
+    if by == "prompts":
+        return []
+    method = AdapterConfig() if by == "adapter" else BitFitConfig()
+    return tune_weights(model, skill.task, method, config=skill.config, out=folder / by)
+
+
+def kept(found: Evidence, ax: Axes, folder: Path) -> None:
     """Save a result's picture, and say where both are."""
     from ..figures import save
 
