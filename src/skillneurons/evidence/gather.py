@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 METHODS: dict[str, Method] = {"Adapters (Figure 12)": AdapterConfig(), "BitFit (Figures 7 and 13)": BitFitConfig()}
 SPREADS = {"std": 1.0, "relative": True}
 """The noise that stands beside one of the same size for all neurons: each neuron's own spread."""
-FEW: dict[str, Any] = {"trials": 1, "sets": 3, "seeds": 3}
-"""How label words are compared, which takes a finding for each set and each seed."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +160,8 @@ def _sections(
     yield section
     found = [words(model, skill) for skill in skills]
     yield made.side_by_side("Word selectivity (Tables 2 and 6)", "words", names, found)
-    few = LabelWordConfig.make(**skills[0].config.model_dump() | FEW)
-    found = [label_words(model, skill.task, config=few, out=made.out / "label-words" / name)
+    once = LabelWordConfig.make(**skills[0].config.model_dump() | {"trials": 1})  # of each set and each seed
+    found = [label_words(model, skill.task, config=once, out=made.out / "label-words" / name)
              for name, skill in zip(names, skills, strict=True)]  # fmt: skip
     yield made.side_by_side("Label words (section 4.4)", "label-words", names, found)
     found = [origins(model, skill.task, skill=skill, out=made.out / "origins" / name)
