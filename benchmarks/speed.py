@@ -1,4 +1,4 @@
-"""How fast are tuning, scoring and finding, against the plain workflow and against what the machine can do?
+"""How fast are tuning, scoring, finding and pruned models, against plain work and against what the machine can do?
 
     python benchmarks/speed.py                              # all rows, compared with the kept ratios
     python benchmarks/speed.py --only tuning startup --repeats 9
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from yardsticks import curve, kept, page, paper, precision, scoring, startup, together, tuning, whole
+from yardsticks import curve, kept, page, paper, precision, pruning, scoring, startup, together, tuning, whole
 from yardsticks.figure import Row, Run
 from yardsticks.setting import Setting
 from yardsticks.shape import SHAPES
@@ -40,7 +40,7 @@ HERE = Path(__file__).resolve().parent
 KEPT = HERE / "kept.json"
 TEMPLATE, PAGE = HERE / "speed_page.md", HERE.parent / "docs" / "speed.md"
 ROWS: dict[str, Callable[[Setting], Row]] = {
-    row.NAME: row.measure for row in (startup, tuning, together, scoring, whole, curve, precision)
+    row.NAME: row.measure for row in (startup, tuning, together, scoring, whole, curve, precision, pruning)
 }
 NAMES = [*ROWS, paper.NAME]
 

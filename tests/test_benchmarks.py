@@ -28,10 +28,11 @@ from .makings import make
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-speed, figures, kept, page, paper, plainly, shape, turns = (
+speed, figures, kept, page, paper, plainly, pruning, shape, turns = (
     importlib.import_module(name)
     for name in (
-        "speed", *(f"yardsticks.{own}" for own in ("figure", "kept", "page", "paper", "plain", "shape", "turns"))
+        "speed", "yardsticks.figure", "yardsticks.kept", "yardsticks.page", "yardsticks.paper", "yardsticks.plain",
+        "yardsticks.pruning", "yardsticks.shape", "yardsticks.turns",
     )
 )  # fmt: skip
 
@@ -251,3 +252,16 @@ def test_the_price_is_the_sum_over_the_tasks() -> None:
     passed = 4 * ceil(imdb.train / 8) / 2000 * imdb.dev + imdb.train + imdb.dev + imdb.test
     assert found.value == pytest.approx(5 * passed / 3600, rel=1e-4)
     assert set(paper.TOKENS) == set(CATALOGUE)
+
+
+def test_the_pruned_models_are_as_is_said() -> None:
+    row = pruning.measure(pruning.Setting(torch.device("cpu"), 2, "small"))
+    assert [own.asked for own in row.figures] == [1.6, 2.8, 10.0] and all(own.value > 0 for own in row.figures)
+    dense = shape.backbone("small", torch.float32, torch.device("cpu"))
+    small = pruning.made(dense, range(1, 3))
+    assert small.widths == (256, 5, 5) and small.model.get_output_embeddings().out_features == 2
+    inside = pruning.frozen(small)
+    assert inside.inside == shape.POSITIONS
+    ids = pruning.inputs(dense, 28, 2)
+    alone = inside.place(torch.zeros(0, 64), ids)
+    assert alone.embeddings.shape == (2, 29, 64) and inside.answer(alone).shape == (2, 2)

@@ -48,6 +48,7 @@ _HOMES = {
     "spread": "evidence.spread",
     "PruneConfig": "pruning.config", "Pruned": "pruning.pruned", "prune": "pruning.prune",
     "Shipped": "pruning.shipped", "load_pruned": "pruning.artifact",
+    "Within": "pruning.budget", "within": "pruning.budget", "export": "pruning.onnx", "bench": "pruning.bench",
     "Prefix": "pruning.prefix", "frozen_prompt": "pruning.prefix", "shorter": "pruning.shorter",
     "TransferConfig": "transferring.config", "Transfer": "transferring.result", "transfer": "transferring.transfer",
 }  # fmt: skip
@@ -58,11 +59,11 @@ __all__ = [
     "Origins", "PeerConfig", "Peers", "PerturbConfig", "Pooled", "Portrait", "Prefix", "Prompt", "PruneConfig",
     "Pruned", "Push", "Scale", "Selectivity", "Shipped", "SkillNeurons", "SkillNeuronsError", "SteerConfig",
     "Steering", "Subtask", "Task", "Tokens", "Transfer", "TransferConfig", "TrialScores", "TuneConfig", "Tuned",
-    "Words", "Zero", "by_token", "choices", "compare", "correlate", "draw", "evaluate", "evaluate_tuned", "find",
-    "frozen_prompt", "gather", "importance", "label_words", "load_model", "load_pruned", "load_task",
-    "mean_importance", "nulls", "of_run", "of_scores", "origins", "peers", "perturb", "pooled", "portrait",
-    "portraits", "prune", "score", "selectivity", "shorter", "spread", "stability", "steer", "transfer", "tune",
-    "tune_weights", "words",
+    "Within", "Words", "Zero", "bench", "by_token", "choices", "compare", "correlate", "draw", "evaluate",
+    "evaluate_tuned", "export", "find", "frozen_prompt", "gather", "importance", "label_words", "load_model",
+    "load_pruned", "load_task", "mean_importance", "nulls", "of_run", "of_scores", "origins", "peers", "perturb",
+    "pooled", "portrait", "portraits", "prune", "score", "selectivity", "shorter", "spread", "stability", "steer",
+    "transfer", "tune", "tune_weights", "within", "words",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ if TYPE_CHECKING:
     from .finding.skill import SkillNeurons
     from .models import Backbone, Baseline, NeuronSet, Noise, Push, Scale, Zero, load_model
     from .pruning.artifact import load_pruned
+    from .pruning.bench import bench
+    from .pruning.budget import Within, within
     from .pruning.config import PruneConfig
+    from .pruning.onnx import export
     from .pruning.prefix import Prefix, frozen_prompt
     from .pruning.prune import prune
     from .pruning.pruned import Pruned

@@ -15,7 +15,11 @@
     skillneurons evidence MODEL TASK TASK...            every experiment, side by side, on one page
     skillneurons prune RUN                              a smaller model: the skill neurons stay, the others are frozen
     skillneurons predict FOLDER < lines                 labels by a pruned model
+    skillneurons export FOLDER --int8                   a pruned model as ONNX
+    skillneurons bench FOLDER                           how fast a pruned model is
     skillneurons transfer RUN RUN...                    which task's prompts to start from
+    skillneurons study FILE                             many findings and experiments as one resumable plan
+    skillneurons store ls | verify | gc                 what studies have kept
     skillneurons inspect MODEL                          where the neurons are, how many, what scoring will cost
 
 Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after Ctrl-C.
@@ -41,6 +45,8 @@ from .evidence import Gather, Origins, Perturb, Steer, Words
 from .experiments import Choices, Correlate, Importance, LabelWords, Pooled, Selectivity
 from .finding import Compare, Demo, Find, Inspect, Neuron
 from .pruning import Predict, Prune
+from .shipping import Bench, Export
+from .study import Store, Study
 from .transfer import Transfer
 
 DESCRIPTION = "Find the neurons of a pretrained Transformer that carry the skill a task needs. Begin with: demo."
@@ -93,7 +99,11 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Gather, tyro.conf.subcommand("evidence", default=gather)]
         | Annotated[Prune, tyro.conf.subcommand("prune")]
         | Annotated[Predict, tyro.conf.subcommand("predict")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
+        | Annotated[Bench, tyro.conf.subcommand("bench")]
         | Annotated[Transfer, tyro.conf.subcommand("transfer")]
+        | Annotated[Study, tyro.conf.subcommand("study")]
+        | Annotated[Store, tyro.conf.subcommand("store")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     )
     try:

@@ -8,14 +8,18 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
 
-from ..pruning.config import PruneConfig
+from ..errors import SkillNeuronsError
+from ..pruning.config import PruneConfig, Runtime
 from .common import console
 from .evidence import OfRun
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LONGEST = 1 << 20
 """Bytes of a line that are read; no model takes as many tokens."""
@@ -26,25 +30,46 @@ class Prune(OfRun):
     """Keep a run's skill neurons, freeze the others, tune the prompts further, write a folder to ship."""
 
     out: Path | None = None
-    """Folder of what comes of it; without it RUN/pruned. The same command goes on with it after a kill."""
+    """Folder of what comes of it; without it RUN/pruned, or RUN/budget. The same command goes on after a kill."""
     trial: int | None = None
     """The trial that is shipped; without it the best on dev."""
+    budget: str | None = None
+    """As "accuracy -1.0": look for the fastest model that loses no more points on dev, of the best trial."""
+    int8: bool = False
+    """Within a budget, then try int8 weights as well; needs the extra onnx."""
     config: Annotated[PruneConfig, tyro.conf.arg(name="")] = field(default_factory=PruneConfig)
 
     def run(self) -> None:
         """Prune, show, keep, ship."""
-        from ..figures import save
         from ..pruning.prune import prune
 
+        if self.budget is not None:
+            self._within(self.budget)
+            return
+        if self.int8:
+            raise SkillNeuronsError(
+                "--int8 goes with --budget, which it has to stay within; there is none. Give one, or make int8 of any "
+                "pruned model: skillneurons export FOLDER --int8."
+            )
         model, skill = self.read()
         out = self.out or self.folder / "pruned"
         found = prune(model, skill, config=self.config, out=out)
-        terminal = console()
-        terminal.print(found.screen())
-        svg, _ = save(found.plot(), out / "figures" / "costs")
-        shipped = found.save(out / "model", self.trial)
-        terminal.print(f"\nKept in {out}: costs.json, {svg.relative_to(out)}. To ship: {shipped}.", soft_wrap=True)
-        terminal.print(f"  skillneurons predict {shipped} < lines.txt", soft_wrap=True)
+        console().print(found.screen())
+        _ship(found.save(out / "model", self.trial), out, "costs", found.plot())
+
+    def _within(self, budget: str) -> None:
+        from ..pruning.budget import within
+
+        model, skill = self.read()
+        out = self.out or self.folder / "budget"
+        found = within(model, skill, budget=budget, trial=self.trial, config=self.config, out=out)
+        console().print(found.screen())
+        shipped = found.save(out / "model")
+        if self.int8:
+            from ..pruning.int8 import in_int8
+
+            console().print(f"{in_int8(found, shipped)}.", soft_wrap=True)
+        _ship(shipped, out, "walk", found.plot())
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,8 @@ class Predict:
     """Lines that are answered together, 1024 unless told; 1 where they come one by one, as on a terminal."""
     device: str = "auto"
     """Where to run: auto, cpu, cuda, cuda:1 ..."""
+    runtime: Runtime = "torch"
+    """What computes: torch, or one of what `export` wrote, on the CPU: onnx, onnx-int8."""
     quiet: bool = False
     """No progress and no remarks."""
 
@@ -68,7 +95,7 @@ class Predict:
         from ..pruning.artifact import load_pruned
         from ..pruning.shipped import WINDOW
 
-        model = load_pruned(self.folder, device=self.device)
+        model = load_pruned(self.folder, device=self.device, runtime=self.runtime)
         live = sys.stdin.isatty()
         if live:
             say("one text a line; Ctrl-D ends them")
@@ -84,6 +111,15 @@ class Predict:
                 own = {"label": found.label, "probabilities": dict(found.probabilities), "note": found.note}
                 sys.stdout.write(json.dumps(own, ensure_ascii=False) + "\n")
             sys.stdout.flush()
+
+
+def _ship(shipped: Path, out: Path, name: str, ax: Axes) -> None:
+    """Save the picture, and say where everything is."""
+    from ..figures import save
+
+    svg, _ = save(ax, out / "figures" / name)
+    console().print(f"\nKept in {out}: {name}.json, {svg.relative_to(out)}. To ship: {shipped}.", soft_wrap=True)
+    console().print(f"  skillneurons predict {shipped} < lines.txt", soft_wrap=True)
 
 
 def _lines(given: IO[bytes], pairs: bool) -> Iterator[str | list[str]]:

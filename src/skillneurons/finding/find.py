@@ -52,7 +52,7 @@ def find(
     task = limited(task, config)
     if not task.binary:  # whose subtasks are measured with both sides weighing the same
         side_counts(task, "test")
-    about = _about(model, task, config)
+    about = planned(model, task, config)
     run = None if out is None else Run(Path(out))
     if run is not None:
         run.begin(about)
@@ -119,8 +119,8 @@ def _named(group: Sequence[int]) -> str:
     return f"trial {group[0]}" if len(group) == 1 else f"trials {group[0]} to {group[-1]}"
 
 
-def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
-    """What is known before any work; the same for the same work."""
+def planned(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
+    """What run.json says before any work, of a task that is limited already; the same for the same work."""
     about: dict[str, Any] = {
         "format": FORMAT,
         "version": version("skillneurons"),
@@ -148,7 +148,7 @@ def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
             "model": model.fingerprint,
             "data": task.fingerprint,
             "split": task.split_fingerprint,
-            "code": _code(),
+            "code": code(),
         },
     }
     if config.prompt == "hard":
@@ -156,7 +156,7 @@ def _about(model: Backbone, task: Task, config: TuneConfig) -> dict[str, Any]:
     return about | {"identity": digest(repr(plan_of(about)))}
 
 
-def _code() -> str:
+def code() -> str:
     """A hash of this package's own source."""
     root = Path(__file__).parents[1]
     return digest(*(part for path in sorted(root.rglob("*.py")) for part in (path.name, path.read_bytes())))

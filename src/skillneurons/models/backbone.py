@@ -31,7 +31,7 @@ from ..files import digest
 from .biases import PlacedLinear, placed
 from .edits import TOKENS, AddedEdit, Edit, PlacedEdit
 from .neurons import NeuronSet
-from .placement import Batch, Kind, place
+from .placement import Batch, Kind, place, place_padded
 from .shortcuts import narrowed, stopped
 from .sites import Site, Watch, attached
 from .words import LabelWord, label_words
@@ -171,8 +171,19 @@ class Backbone:
         `inputs` are each sample's token ids [token]; `types`, of the same lengths, their token types where the
         tokenizer tells any.
         """
-        mask = self.tokenizer.mask_token_id if self.kind == "masked" else 0
-        return place(self.kind, self.embed, prompt, inputs, types if self._tells_types else None, mask)
+        types = types if self.tells_types else None
+        return place(self.kind, self.embed, prompt, inputs, types, self._mask_token)
+
+    def place_padded(
+        self,
+        prompt: Float[Tensor, "*sample position embedding"],
+        ids: Int[Tensor, "batch token"],
+        attention: Int[Tensor, "batch token"],
+        types: Int[Tensor, "batch token"] | None = None,
+    ) -> Batch:
+        """As `place`, of inputs that are padded already: what a trace of the model begins with."""
+        types = types if self.tells_types else None
+        return place_padded(self.kind, self.embed, prompt, ids, attention, types, self._mask_token)
 
     def read(self, batch: Batch) -> None:
         """Run the ranked layers for whoever observes them; nothing after the last layer's neurons."""
@@ -196,7 +207,7 @@ class Backbone:
     def _answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
         given = self._given(batch)
         if self.kind == "encoder-decoder":
-            start = torch.full((len(batch), 1), self.decoder_start, device=batch.attention.device)
+            start = torch.full_like(batch.attention[:, :1], self.decoder_start)
             return self.model(**given, decoder_input_ids=start, use_cache=False).logits[:, 0]
         if self.kind == "causal":
             last = {"logits_to_keep": 1} if "logits_to_keep" in _arguments(self.model) else {}
@@ -328,8 +339,12 @@ class Backbone:
         given |= {name: value for name, value in batch.extra.items() if name in takes}
         return given | ({"use_cache": False} if self.kind == "causal" and "use_cache" in takes else {})
 
+    @property
+    def _mask_token(self) -> int:
+        return int(self.tokenizer.mask_token_id) if self.kind == "masked" else 0
+
     @cached_property
-    def _tells_types(self) -> bool:
+    def tells_types(self) -> bool:
         """Whether the model has embeddings for two types of tokens; GPT-2, say, would add those of words instead."""
         return int(getattr(self.model.config, "type_vocab_size", None) or 0) > 1
 

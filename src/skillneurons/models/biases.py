@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ..errors import SkillNeuronsError
-from .placement import Batch
+from .placement import Batch, Token
 
 
 class _Where(NamedTuple):
     rows: Int[Tensor, " token"]  # counted from the end, so below 0
-    answer: int | None
+    answer: Token | None
 
 
 class PlacedLinear(nn.Linear):

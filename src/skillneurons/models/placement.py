@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 Kind = Literal["masked", "causal", "encoder-decoder"]
+Token = int | torch.SymInt
+"""A token's number; a symbol where a model is traced for any number of tokens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,7 @@ class Batch:
     attention: Int[Tensor, "batch token"]
     inputs: Bool[Tensor, "batch token"]
     prompt: slice
-    answer: int | None
+    answer: Token | None
     extra: dict[str, Tensor]
 
     def __len__(self) -> int:
@@ -48,11 +51,13 @@ class Batch:
         Padding counts as input. In causal models the answer token is the last of the prompt.
         """
         positions = self.prompt.stop - self.prompt.start
-        rows = torch.full_like(self.attention, positions + 1)
-        if self.answer is not None:
-            rows[:, self.answer] = positions
-        rows[:, self.prompt] = torch.arange(positions, device=rows.device)
-        return rows
+        tokens = torch.arange(self.attention.shape[1], device=self.attention.device)
+        others = torch.full_like(tokens, positions + 1)
+        answer: Any = self.answer  # torch's annotations know no symbols
+        if answer is not None:
+            others = torch.where(tokens == answer, positions, others)
+        rows = tokens - self.prompt.start
+        return torch.where((rows >= 0) & (rows < positions), rows, others).expand(self.attention.shape)
 
     def among(self, tokens: str) -> Bool[Tensor, "batch token"]:
         """True at the prompt, the answer or the input; in causal models the answer token is of the prompt as well."""
@@ -76,33 +81,53 @@ def place(
     `embed` turns token ids into embeddings; `inputs` and `types` hold each sample's token ids and token types [token]
     (all but the input's are of type 0). A gradient flows to `prompt`.
     """
-    samples, positions = len(inputs), prompt.shape[-2]
+    ids, attention, own = padded(kind, inputs, types)
+    device = prompt.device
+    own = None if own is None else own.to(device)
+    return place_padded(kind, embed, prompt, ids.to(device), attention.to(device), own, mask_token)
+
+
+def padded(
+    kind: Kind, inputs: Sequence[np.ndarray], types: Sequence[np.ndarray] | None = None
+) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"], Int[Tensor, "batch token"] | None]:
+    """Token ids, attention mask and token types of a batch of inputs, all of one length."""
     longest = max(1, max(len(row) for row in inputs))  # one padded token where every input is empty
     left = kind == "causal"
-    ids = _padded(inputs, longest, left).to(prompt.device)
-    mask = _padded([np.ones(len(row), np.int64) for row in inputs], longest, left).to(prompt.device)
+    ones = [np.ones(len(row), np.int64) for row in inputs]
+    ids, attention = _padded(inputs, longest, left), _padded(ones, longest, left)
+    return ids, attention, None if types is None else _padded(types, longest, left)
+
+
+def place_padded(
+    kind: Kind,
+    embed: Callable[[Tensor], Tensor],
+    prompt: Float[Tensor, "*sample position embedding"],
+    ids: Int[Tensor, "batch token"],
+    attention: Int[Tensor, "batch token"],
+    types: Int[Tensor, "batch token"] | None = None,
+    mask_token: int = 0,
+) -> Batch:
+    """As `place`, of inputs that `padded` made; it can be traced with any number of samples and tokens."""
+    samples, longest, positions = ids.shape[0], ids.shape[1], prompt.shape[-2]
     text = embed(ids)
     soft = prompt.to(text.dtype).expand(samples, -1, -1)
-    there = mask.new_ones(samples, positions)
-    nothing = torch.zeros_like(there)
     if kind == "masked":
-        one = mask.new_ones(samples, 1)
-        parts, seen, own = [embed(one * mask_token), soft, text], [one, there, mask], [one - 1, nothing, mask]
-        where, answer = slice(1, 1 + positions), 0
+        parts = [embed(torch.full_like(ids[:, :1], mask_token)), soft, text]
+        start, answer, around = 1, 0, (1 + positions, 0)
     elif kind == "causal":
-        parts, seen, own = [text, soft], [mask, there], [mask, nothing]
-        where, answer = slice(longest, longest + positions), longest + positions - 1
+        parts = [text, soft]
+        start, answer, around = longest, longest + positions - 1, (0, positions)
     else:
-        parts, seen, own = [soft, text], [there, mask], [nothing, mask]
-        where, answer = slice(0, positions), None
-    attention, tokens = torch.cat(seen, 1), torch.cat(own, 1).bool()
+        parts = [soft, text]
+        start, answer, around = 0, None, (positions, 0)
+    everything = pad(attention, around, value=1)
     extra: dict[str, Tensor] = {}
     if types is not None:
-        extra["token_type_ids"] = torch.zeros_like(attention)
-        extra["token_type_ids"][tokens] = torch.from_numpy(np.concatenate(types).astype(np.int64)).to(prompt.device)
+        extra["token_type_ids"] = pad(types, around)
     if kind == "causal":
-        extra["position_ids"] = (attention.cumsum(1) - 1).clamp(min=0)
-    return Batch(torch.cat(parts, 1), attention, tokens, where, answer, extra)
+        extra["position_ids"] = (everything.cumsum(1) - 1).clamp(min=0)
+    where = slice(start, start + positions)
+    return Batch(torch.cat(parts, 1), everything, pad(attention, around).bool(), where, answer, extra)
 
 
 def _padded(rows: Sequence[np.ndarray], longest: int, left: bool) -> Int[Tensor, "batch token"]:

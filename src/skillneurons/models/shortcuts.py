@@ -18,13 +18,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .placement import Token
+
 
 class _Enough(Exception):
     """Everything that is read has been computed."""
 
 
 @contextlib.contextmanager
-def narrowed(entrances: Sequence[nn.Module], calls: int, token: int) -> Iterator[None]:
+def narrowed(entrances: Sequence[nn.Module], calls: int, token: Token) -> Iterator[None]:
     """The last FFN's first linear layers (up-projection, gate) see `token` alone in the one pass of the block."""
     counts = [0] * len(entrances)
 

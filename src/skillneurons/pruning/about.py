@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from ..config import Config
 from ..errors import SkillNeuronsError
 from ..files import inside, read_json
+from .config import Baseline
+from .small import Figures, Form
 
 NAME = "pruned.json"
 WEIGHTS = "model.safetensors"
@@ -34,11 +36,11 @@ class About(Config):
     versions: dict[str, str]
     """Of what wrote it: skillneurons and transformers."""
     model: str
-    """What was pruned."""
+    """What it was made of."""
     kind: Literal["masked", "causal", "encoder-decoder"]
     """Of the model."""
     task: str
-    """What it was pruned for."""
+    """What it was made for."""
     texts: Literal[1, 2]
     """Texts of a sample."""
     words: dict[str, str]
@@ -49,10 +51,16 @@ class About(Config):
     """The most tokens of an input."""
     trial: int
     """The run's trial whose prompt and means these are."""
-    baseline: Literal["one", "positions"]
-    """At which means neurons are frozen."""
+    baseline: Baseline | None
+    """At which means neurons are frozen; None where none are."""
     kept: dict[int, tuple[int, ...]]
     """The neurons that stay in each pruned layer, as the dense model numbers them."""
+    prompt: Form
+    """Whole, shorter, or frozen into keys and values."""
+    positions: int
+    """Of the prompt."""
+    retuned: bool
+    """Whether the prompt was tuned further."""
     sites: tuple[tuple[str, int], ...]
     """Each layer's down-projection and its number of neurons."""
     entrances: tuple[str, ...]
@@ -65,8 +73,10 @@ class About(Config):
     """How many there are, prompt not counted."""
     dense: int
     """How many the dense model has."""
-    figures: tuple[dict[str, Any], ...]
-    """Accuracies over the run's trials: dense, and pruned as this one."""
+    figures: tuple[Figures, ...]
+    """Accuracies of the dense model and of this one."""
+    trials: int
+    """Over how many trials they are means."""
     majority: float
     """Share of the commonest label on test."""
     checksums: dict[str, str]

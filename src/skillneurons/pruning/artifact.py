@@ -1,12 +1,12 @@
-"""A pruned model as a folder: written whole, read in a fresh process, on no more than what is in it.
+"""A smaller model as a folder: written whole, read in a fresh process, on no more than what is in it.
 
-    folder = pruned.save("small")               # the trial that is best on dev
+    folder = small.save("small")                # or pruned.save, of the trial that is best on dev
     model = load_pruned("small")
     model.predict(["a warm , bright film"])
 
     small/pruned.json          what it is, which neurons stay, checksums
     small/config.json          the library's own configuration of the dense model
-    small/model.safetensors    the weights, cut, with the head's rows for the label words; the prompt
+    small/model.safetensors    the weights, of the head the label words' rows; the prompt, or its keys and values
     small/README.md            the card, for people
     and the tokenizer's files
 
@@ -17,11 +17,8 @@ file's own. Nothing is unpickled, no code of others runs, no path leaves the fol
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from importlib.metadata import version
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -35,52 +32,50 @@ from ..models.loading import AUTO, usable_device
 from ..models.weights import explained, quiet
 from .about import CONFIG, FORMAT, NAME, REMEDY, WEIGHTS, About, sealed, sha256
 from .card import card
-from .costs import DENSE
+from .config import Runtime
 from .cut import as_linear, parameters
 from .head import words_alone
+from .prefixed import Prefixed, prefixed
+from .session import running
 from .shipped import Shipped
+from .small import Small
 
-if TYPE_CHECKING:
-    from .pruned import Pruned
-
-PROMPT = "prompt"
+PROMPT, KEYS, VALUES = "prompt", "keys", "values"
 CARD = "README.md"
 
 
-def write(pruned: Pruned, folder: Path, trial: int) -> Path:
-    """Write the model of a trial; the folder is none before the last file is written. See `Pruned.save`."""
-    task, dense = pruned.skill.task, pruned.dense
+def write(small: Small, folder: Path) -> Path:
+    """Write the model; the folder is none before the last file is written. See `Small.save`."""
+    task, dense, prompt = small.skill.task, small.dense, small.prompt
     if not all(type(own).__module__.startswith("transformers.") for own in (dense.model, dense.tokenizer)):
         raise SkillNeuronsError(
             f"a shipped model is built by the library alone; {dense.name} brings code of its own. Use it in memory."
         )
     words = dense.label_words(task.words)
-    small, columns = words_alone(pruned.model(trial), [word.token for word in words])
-    prompt = pruned.prompts[trial]
+    model, columns = words_alone(small.model, [word.token for word in words])
     _begin(folder)
-    tensors, tied = _tensors(small.model)
-    store(folder / WEIGHTS, {**tensors, PROMPT: prompt.embedding}, {"format": FORMAT})
-    config = json.loads(small.model.config.to_json_string())
-    if small.kind == "encoder-decoder":
-        config["decoder_start_token_id"] = small.decoder_start
+    tensors, tied = _tensors(model.model)
+    inside = {KEYS: model.keys.cpu(), VALUES: model.values.cpu()} if isinstance(model, Prefixed) else {}
+    store(folder / WEIGHTS, {**tensors, PROMPT: prompt.embedding, **inside}, {"format": FORMAT})
+    config = json.loads(model.model.config.to_json_string())
+    if model.kind == "encoder-decoder":
+        config["decoder_start_token_id"] = model.decoder_start
     write_json(folder / CONFIG, config)
     try:
-        files = [Path(name) for name in small.tokenizer.save_pretrained(folder)]
+        files = [Path(name) for name in model.tokenizer.save_pretrained(folder)]
     except OSError as error:
         raise unwritable(folder, error) from error
-    means = pruned.costs.means().to_dict("records")
-    shown = [(DENSE, False), (pruned.baseline, pruned.costs.about["retuned"])]
     about = About.make(
         versions={name: version(name) for name in ("skillneurons", "transformers")},
         model=Path(dense.name).name if Path(dense.name).exists() else dense.name,  # no path of this machine
-        kind=small.kind, task=task.name, texts=len(task.text),
-        words={word.label: word.form for word in words}, columns=columns, limit=prompt.input_limit, trial=trial,
-        baseline=pruned.baseline, kept={layer: own.tolist() for layer, own in pruned.kept.by_layer().items()},
-        sites=[(site.path, site.width) for site in small.sites], entrances=small.entrances,
-        linears=_changed(dense.model, small.model), tied=tied,
-        parameters=parameters(small), dense=parameters(dense),
-        figures=[_plain(row) for row in means if (row["baseline"], row["retuned"]) in shown],
-        majority=pruned.skill.about["majority"],
+        kind=model.kind, task=task.name, texts=len(task.text),
+        words={word.label: word.form for word in words}, columns=columns, limit=prompt.input_limit, trial=prompt.trial,
+        baseline=small.baseline, kept={layer: own.tolist() for layer, own in small.by_layer().items()},
+        prompt=small.form, positions=small.positions, retuned=small.retuned,
+        sites=[(site.path, site.width) for site in model.sites], entrances=model.entrances,
+        linears=_changed(dense.model, model.model), tied=tied,
+        parameters=parameters(model), dense=parameters(dense),
+        figures=small.figures, trials=small.trials, majority=small.skill.about["majority"],
         checksums={
             path.relative_to(folder).as_posix(): sha256(path)
             for path in [folder / WEIGHTS, folder / CONFIG, *files]
@@ -93,8 +88,8 @@ def write(pruned: Pruned, folder: Path, trial: int) -> Path:
     return folder
 
 
-def load_pruned(folder: str | Path, *, device: str | torch.device = "auto") -> Shipped:
-    """Read a folder that `Pruned.save` wrote.
+def load_pruned(folder: str | Path, *, device: str | torch.device = "auto", runtime: Runtime = "torch") -> Shipped:
+    """Read a folder that `Pruned.save` or `Small.save` wrote; with another `runtime`, what `export` made of it.
 
     Raises `SkillNeuronsError` where it is no such folder, where a file is missing, cut short or edited, and where
     another version wrote it.
@@ -111,7 +106,9 @@ def load_pruned(folder: str | Path, *, device: str | torch.device = "auto") -> S
         model.eval().requires_grad_(False).to(place)
     sites = tuple(Site(layer, path, width) for layer, (path, width) in enumerate(about.sites))
     backbone = Backbone(model, tokenizer, about.kind, sites, str(folder), entrances=about.entrances)
-    return Shipped(backbone, tensors[PROMPT].to(place), about)
+    if about.prompt == "frozen":
+        backbone = prefixed(backbone, tensors[KEYS], tensors[VALUES])
+    return running(Shipped(backbone, tensors[PROMPT].to(place), about), runtime, folder)
 
 
 def _begin(folder: Path) -> None:
@@ -156,9 +153,9 @@ def _fill(model: nn.Module, tensors: Stored, about: About) -> None:
     """Give a model without weights the file's, and its linear layers the file's shapes."""
     for path in about.linears:
         model.set_submodule(path, as_linear(tensors[f"{path}.weight"], tensors.get(f"{path}.bias")))
-    names, own = _named(model), set(tensors) - {PROMPT}
-    if {about.tied.get(name, name) for name in names} != own:
-        wrong = sorted({about.tied.get(name, name) for name in names} ^ own)
+    names = _named(model)
+    beside = {PROMPT, KEYS, VALUES} if about.prompt == "frozen" else {PROMPT}
+    if wrong := sorted(({about.tied.get(name, name) for name in names} | beside) ^ set(tensors)):
         wrote = about.versions.get("transformers")
         raise SkillNeuronsError(
             f"weights have the names that the library gives them; {wrong[0]} has not. transformers {wrote} wrote them, "
@@ -173,8 +170,3 @@ def _fill(model: nn.Module, tensors: Stored, about: About) -> None:
         path, _, leaf = name.rpartition(".")
         owner = model.get_submodule(path)
         (owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers)[leaf] = filled[source]  # type: ignore[assignment]
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row as JSON takes it: the spread of a single trial is none."""
-    return {str(key): None if isinstance(value, float) and isnan(value) else value for key, value in row.items()}

@@ -1,13 +1,14 @@
-"""The card of a shipped model: what it is, how to use it, what it costs, what it is not for.
+"""The card of a shipped model: what it is, what was done, how to use it, what it costs, what it is not for.
 
 card(about)                                 # Markdown, README.md of the folder
 """
 
 from __future__ import annotations
 
-from typing import Any
+from textwrap import fill
 
 from .about import About
+from .small import Figures
 
 _FROZEN = {
     "one": "one mean over the prompt, for every token",
@@ -17,18 +18,28 @@ _FROZEN = {
 
 def card(about: About) -> str:
     """The card's text."""
-    kept = sum(map(len, about.kept.values()))
-    layers = ", ".join(map(str, about.kept))
     words = ", ".join(f"`{label}` (`{word}`)" for label, word in about.words.items())
     example, lines = ('["a text"]', "one text a line") if about.texts == 1 else (
         '[("first text", "second text")]', "two texts a line, a tab between"
     )  # fmt: skip
     cut = f"Inputs beyond {about.limit} tokens are cut from the right, and the answer says so. " if about.limit else ""
-    return f"""# {about.task}: a pruned {about.model}
+    done = (
+        f"It tells {words} apart. {_neurons(about)} {_prompt(about)} The head has the label words' rows alone. It has "
+        f"{about.parameters:,} parameters, the prompt not counted, the whole model {about.dense:,}."
+    )
+    means = (
+        f"Means over {about.trials} trials; this folder holds trial {about.trial}, the"
+        if about.trials > 1
+        else f"Of trial {about.trial}, which this folder holds. The"
+    )
+    figures = (
+        f"{means} intervals are over test samples. All that was chosen, neurons, means and prompt, was chosen on dev, "
+        f"whose figures flatter. Answering the commonest label every time is right in {100 * about.majority:.1f} % of "
+        "test."
+    )
+    return f"""# {about.task}: {about.model}, made smaller
 
-It tells {words} apart. Of {about.model} only the {kept} most predictive neurons of layers {layers} stay; the others
-are frozen at their means over the training samples ({_FROZEN[about.baseline]}), which became biases. The head has the
-label words' rows alone. It has {about.parameters:,} parameters, the whole model {about.dense:,}.
+{fill(done, 118)}
 
 ```python
 import skillneurons as sn
@@ -45,28 +56,44 @@ $ skillneurons predict . < lines.txt
 
 ## Accuracy
 
-| model | prompt | dev | test | 95 % interval | parameters |
-|---|---|---|---|---|---|
+| model | prompt | dev | test | 95 % interval |
+|---|---|---|---|---|
 {chr(10).join(map(_row, about.figures))}
 
-Means over the run's trials; this folder holds trial {about.trial}, the intervals are over test samples. Neurons, prompt
-and baseline were chosen on dev, whose figures flatter. Answering the commonest label every time is right in
-{100 * about.majority:.1f} % of test. Parameters are counted with the whole head.
+{fill(figures, 118)}
 
 ## Limits
 
 - It was made for the task {about.task} and answers with one of its labels whatever the text is.
 - Probabilities are the softmax over the label words' logits; they were not calibrated.
 - {cut}An empty text gets an answer too, which says nothing.
-- What the training samples lack, the means lack: on texts of another kind the loss may be larger than above.
+- What was taken from the training samples may not fit others: on texts of another kind it may do worse than above.
 
 Written by skillneurons {about.versions["skillneurons"]} with transformers {about.versions["transformers"]}.
 """
 
 
-def _row(figures: dict[str, Any]) -> str:
-    model = "dense" if figures["baseline"] == "dense" else f"pruned, `{figures['baseline']}`"
-    prompt = "tuned further" if figures["retuned"] else "the run's"
-    dev, test, low, high = (f"{100 * figures[name]:.1f}" for name in ("dev", "test", "low", "high"))
-    share = f"{100 * figures['share']:.1f} %"
-    return f"| {model} | {prompt} | {dev} % | {test} % | {low} to {high} % | {share} |"
+def _neurons(about: About) -> str:
+    """What was done to the FFNs."""
+    if about.baseline is None:
+        return f"The FFNs are those of {about.model}, whole."
+    kept, layers = sum(map(len, about.kept.values())), ", ".join(map(str, about.kept))
+    return (
+        f"Of {about.model} only the {kept} most predictive neurons of layers {layers} stay; the others are frozen at "
+        f"their means over the training samples ({_FROZEN[about.baseline]}), which became biases."
+    )
+
+
+def _prompt(about: About) -> str:
+    """What was done to the prompt."""
+    said = {
+        "whole": f"Its prompt has the run's {about.positions} positions",
+        "shorter": f"Its prompt has the {about.positions} of the run's positions that carry most",
+        "frozen": f"Its prompt of {about.positions} positions is frozen into keys and values, so that none is computed",
+    }[about.prompt]
+    return f"{said}; it was tuned further." if about.retuned else f"{said}."
+
+
+def _row(figures: Figures) -> str:
+    dev, test, low, high = (f"{100 * own:.1f}" for own in (figures.dev, figures.test, figures.low, figures.high))
+    return f"| {figures.model} | {figures.prompt} | {dev} % | {test} % | {low} to {high} % |"

@@ -2,10 +2,12 @@
 
 PruneConfig.make(keep=0.02, layers=range(3, 12))
 PruneConfig.make(baseline="positions", reestimate=True, tune=False)
+allowed("accuracy -1.0")                 # 1.0
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -15,6 +17,8 @@ from ..config import Config
 from ..errors import SkillNeuronsError
 
 Baseline = Literal["one", "positions"]
+Exporting = Literal["onnx", "onnx-int8"]
+Runtime = Literal["torch", Exporting]
 Layer = Annotated[int, Field(ge=0)]
 
 
@@ -61,3 +65,35 @@ class PruneConfig(Config):
                 f"{', '.join(map(str, self.layers)) or 'none'}. Choose layers that this model has."
             )
         return tuple(sorted(self.layers))
+
+
+class BenchConfig(Config):
+    """What is timed."""
+
+    tokens: tuple[Annotated[int, Field(ge=1)], ...] = (28,)
+    """Lengths of inputs, in tokens, special tokens counted and the prompt not."""
+    batch: Annotated[int, Field(ge=1)] = 16
+    """Inputs at a time where throughput is measured; latency is that of one."""
+    turns: Annotated[int, Field(ge=1)] = 9
+    """How often everything is timed, each time all of it in turn."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of the CPU; without it as many as torch takes by itself."""
+
+
+def allowed(budget: str) -> float:
+    """The points of accuracy on dev that a budget such as "accuracy -1.0" allows to be lost.
+
+    Raises `SkillNeuronsError` for anything else.
+    """
+    found = re.fullmatch(r"\s*accuracy\s+-(\d+(?:\.\d+)?)\s*", budget)
+    if found is None or float(found[1]) > 100:
+        raise SkillNeuronsError(
+            'a budget is written "accuracy -1.0": the points of accuracy on dev, from 0 to 100, that may be lost at '
+            f"most; given: {budget!r}. Write it so."
+        )
+    return float(found[1])
+
+
+def obeys(difference: float, points: float) -> bool:
+    """Whether a difference of two accuracies on dev, as shares, loses no more than so many points."""
+    return 100 * difference >= -points - 1e-9

@@ -27,6 +27,7 @@ from ..evidence.result import Evidence
 from ..evidence.verdict import POINT, judged, points, untold, verdict
 from ..figures import FAINT, drawing, intervals, name_rows, words
 from ..finding.measure import interval
+from .small import Figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +61,19 @@ class Costs(Evidence):
                 }
             )  # fmt: skip
         return pd.DataFrame(rows)
+
+    def figures(self) -> list[Figures]:
+        """Of the dense model and of the pruned one, for the card."""
+        shown = [(DENSE, False), (self.about["baseline"], self.about["retuned"])]
+        return [
+            Figures(
+                model=DENSE if row["baseline"] == DENSE else f"pruned, `{row['baseline']}`",
+                prompt="tuned further" if row["retuned"] else "the run's",
+                **{name: row[name] for name in ("dev", "test", "low", "high")},
+            )
+            for row in self.means().to_dict("records")
+            if (row["baseline"], row["retuned"]) in shown
+        ]
 
     def loss(self, baseline: str, retuned: bool) -> Paired:
         """What pruning with this baseline costs of the dense model's test accuracy, paired by sample."""

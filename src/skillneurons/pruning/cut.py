@@ -55,6 +55,15 @@ def cut(model: Backbone, kept: NeuronSet, layers: Collection[int], means: Means,
     return found
 
 
+def without_positions(model: Backbone) -> Backbone:
+    """The model without its biases' rows for a prompt's positions: beside a prompt of none they are never read."""
+    small = copied(model)
+    for path, module in model.model.named_modules():
+        if isinstance(module, PlacedLinear):
+            small.set_submodule(path, as_linear(module.weight, module.bias[-2:]))
+    return replace(model, model=small)
+
+
 def copied(model: Backbone) -> Any:
     """The library's model with modules of its own and the same weights."""
     shared = {id(tensor): tensor for tensor in (*model.model.parameters(), *model.model.buffers())}

@@ -104,18 +104,11 @@ class Prefix:
 def frozen_prompt(model: Backbone, task: Task, prompt: Prompt) -> Prefix:
     """Freeze a prompt's keys and values at their means over train, by one pass.
 
-    With one sample's own in their place that sample's logits must be those of the whole model: this is tried first.
-    Raises `SkillNeuronsError` for a model that is not masked, and for one whose attention cannot be given constants.
+    Raises `SkillNeuronsError` where `of_one` does.
     """
-    if model.kind != "masked":
-        raise SkillNeuronsError(
-            f"a masked model's prompt can be frozen, for it stands at fixed places before the input; {model.name} is "
-            f"{model.kind}. Use a shorter prompt there, or prune neurons alone."
-        )
+    of_one(model, task, prompt)
     inputs = Inputs.beside(model, task, prompt)
-    embedding = prompt.embedding.to(model.device)
-    _refuse_unlike(inputs, embedding)
-    keys, values = means(model, _train(inputs, embedding))
+    keys, values = means(model, _train(inputs, prompt.embedding.to(model.device)))
     none = nothing(model)
     frozen = replace(prompt, embedding=none.cpu(), kind="none", input_limit=inputs.limit, lr=None, history=())
     found = evaluate(prefixed(model, keys, values), task, frozen, "dev")
@@ -168,6 +161,37 @@ def tuned(
 
 
 @torch.no_grad()
+def of_one(model: Backbone, task: Task, prompt: Prompt) -> Prefixed:
+    """The model with the keys and values that the first training sample gives a prompt inside.
+
+    That sample's logits are those of the whole model then. Raises `SkillNeuronsError` where they are not, for a model
+    that is not masked, and for one whose attention cannot be given constants.
+    """
+    if model.kind != "masked":
+        raise SkillNeuronsError(
+            f"a masked model's prompt can be frozen, for it stands at fixed places before the input; {model.name} is "
+            f"{model.kind}. Use a shorter prompt there, or prune neurons alone."
+        )
+    inputs, one = Inputs.beside(model, task, prompt), np.zeros(1, np.int64)
+    whole = inputs.batch("train", one, prompt.embedding.to(model.device))
+    inside = prefixed(model, *means(model, [whole]))
+    expected = model.answer(whole).float()
+    try:
+        found = inside.answer(inside.place(nothing(model), *inputs.rows("train", one))).float()
+    except RuntimeError:  # something else of the attention is as large as all tokens are many
+        found = torch.full_like(expected, torch.inf)
+    limit = 1e-4 if model.model.dtype.itemsize > 2 else 0.1
+    off = float((found - expected).abs().max() / expected.abs().max())
+    if not off <= limit:  # nor NaN
+        raise SkillNeuronsError(
+            f"with a sample's own keys and values in the prompt's place a model must answer as before; {model.name} "
+            f"does not (logits are off by {off:.2%}): its tokens see each other in other ways as well. Use a shorter "
+            "prompt, or prune neurons alone."
+        )
+    return inside
+
+
+@torch.no_grad()
 def means(model: Backbone, batches: Iterable[Batch]) -> tuple[Constant, Constant]:
     """Keys and values at the prompt, float32, each its mean over the samples of all batches."""
     sums: dict[int, Tensor] = {}
@@ -196,24 +220,3 @@ def _train(inputs: Inputs, embedding: Tensor) -> Iterator[Batch]:
         for chosen in inputs.by_length("train"):
             yield inputs.batch("train", chosen, embedding)
             advance(len(chosen))
-
-
-@torch.no_grad()
-def _refuse_unlike(inputs: Inputs, embedding: Tensor) -> None:
-    """Refuse a model that answers otherwise with a sample's own keys and values put in."""
-    model, one = inputs.backbone, np.zeros(1, np.int64)
-    whole = inputs.batch("train", one, embedding)
-    inside = prefixed(model, *means(model, [whole]))
-    expected = model.answer(whole).float()
-    try:
-        found = inside.answer(inside.place(nothing(model), *inputs.rows("train", one))).float()
-    except RuntimeError:  # something else of the attention is as large as all tokens are many
-        found = torch.full_like(expected, torch.inf)
-    limit = 1e-4 if model.model.dtype.itemsize > 2 else 0.1
-    off = float((found - expected).abs().max() / expected.abs().max())
-    if off > limit:
-        raise SkillNeuronsError(
-            f"with a sample's own keys and values in the prompt's place a model must answer as before; {model.name} "
-            f"does not (logits are off by {off:.2%}): its tokens see each other in other ways as well. Use a shorter "
-            "prompt, or prune neurons alone."
-        )

@@ -25,6 +25,7 @@ from .config import Baseline
 from .costs import Costs
 from .cut import Means, cut
 from .means import of_run
+from .small import Small
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,9 +68,11 @@ class Pruned:
 
         Raises `SkillNeuronsError` where the folder holds something else, or cannot be written.
         """
-        from .artifact import write
-
-        return write(self, Path(folder), self.best if trial is None else trial)
+        chosen = self.best if trial is None else trial
+        return Small(
+            self.dense, self.skill, self.model(chosen), self.prompts[chosen], self.kept, self.baseline,
+            self.costs.about["retuned"], self.costs.figures(), len(self.prompts),
+        ).save(folder)  # fmt: skip
 
     def table(self) -> pd.DataFrame:
         """One row per (trial, baseline, retuned): accuracy on dev and test, parameters and their share."""

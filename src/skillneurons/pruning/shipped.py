@@ -14,7 +14,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from ..models import Backbone
 from ..tasks.tokens import encode
 from ..tuning.inputs import alike, most_tokens
 from .about import About
+
+if TYPE_CHECKING:
+    from .session import Session
 
 WINDOW = 1024
 """Texts that are held at once, of which those of like length run together."""
@@ -46,16 +49,29 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shipped:
-    """A pruned model with its prompt and its labels: `backbone` answers with the label words' logits in `columns`."""
+    """A pruned model with its prompt and its labels: `backbone` answers with the label words' logits in `columns`.
+
+    Where there is a `session`, the exported model in it answers in the place of both.
+    """
 
     backbone: Backbone
     prompt: Float[Tensor, "position embedding"]
     about: About
+    session: Session | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
         """What is told apart."""
         return tuple(self.about.words)
+
+    @torch.no_grad()
+    def logits(
+        self, ids: Sequence[np.ndarray], types: Sequence[np.ndarray] | None = None
+    ) -> Float[Tensor, "batch label"]:
+        """The label words' logits of a batch of inputs, each its token ids and token types [token]."""
+        if self.session is not None:
+            return self.session(ids, types)
+        return self.backbone.answer(self.backbone.place(self.prompt, ids, types))[:, list(self.about.columns)]
 
     def predict(self, texts: Iterable[Text]) -> list[Prediction]:
         """The label of every text, or pair of texts; see `stream`."""
@@ -77,7 +93,7 @@ class Shipped:
     def __repr__(self) -> str:
         about = self.about
         return (
-            f"Shipped({about.task}: {' or '.join(self.labels)}; {about.model} pruned to "
+            f"Shipped({about.task}: {' or '.join(self.labels)}; {about.model} in "
             f"{about.parameters / 1e6:.3g} M parameters)"
         )
 
@@ -107,7 +123,6 @@ class Shipped:
             )
         return columns
 
-    @torch.no_grad()
     def _answers(self, texts: Sequence[tuple[str, ...]]) -> list[Prediction]:
         model = self.backbone
         sound = [tuple(_readable(column) for column in text) for text in texts]
@@ -117,8 +132,7 @@ class Shipped:
         probabilities = np.zeros((len(texts), len(self.labels)))
         lengths = np.array([len(row) for row in ids]) + len(self.prompt) + 1
         for part in alike(lengths, most_tokens(model.device)):
-            batch = model.place(self.prompt, [ids[i] for i in part], [types[i] for i in part] if types else None)
-            logits = model.answer(batch)[:, self.about.columns]
+            logits = self.logits([ids[i] for i in part], [types[i] for i in part] if types else None)
             probabilities[part] = logits.double().softmax(1).cpu().numpy()
         notes = [_notes(text, own) for text, own in zip(texts, sound, strict=True)]
         for i in cut:

@@ -2,6 +2,7 @@
 
     short = shorter(model, task, prompt, keep=32)         # of 127, say; still a prompt like any other
     carried(model, task, prompt)                          # [position], what `shorter` ranks by
+    shortened(model, prompt, kept)                        # the prompt with these positions alone
 
 To leave each position out in turn would take a pass over dev for every one. In its place, with L the cross-entropy
 over the label words and p_j the prompt's embedding at position j, over some training samples,
@@ -48,10 +49,18 @@ def shorter(model: Backbone, task: Task, prompt: Prompt, keep: int, samples: int
             f"a shorter prompt keeps from 1 to all of its {prompt.positions} positions; given: {keep}. Choose a number "
             "in between."
         )
-    order = carried(model, task, prompt, samples, seed).argsort(descending=True, stable=True)
-    kept = order[:keep].sort().values
-    short = replace(prompt, embedding=_moved(model, prompt, kept), history=(), text=None)
+    short = shortened(model, prompt, most(carried(model, task, prompt, samples, seed), keep))
     return replace(short, accuracy=evaluate(model, task, short, "dev").accuracy)
+
+
+def most(carried: Float[Tensor, " position"], keep: int) -> Int[Tensor, " kept"]:
+    """The `keep` positions that carry most, ascending."""
+    return carried.argsort(descending=True, stable=True)[:keep].sort().values
+
+
+def shortened(model: Backbone, prompt: Prompt, kept: Int[Tensor, " kept"]) -> Prompt:
+    """The prompt with the positions `kept`, ascending, alone; its accuracy is the whole prompt's still."""
+    return replace(prompt, embedding=_moved(model, prompt, kept), history=(), text=None)
 
 
 @torch.enable_grad()

@@ -1,0 +1,130 @@
+"""The commands of studies: study, store."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from ..errors import SkillNeuronsError
+from ..units import in_bytes
+from .common import console
+
+if TYPE_CHECKING:
+    from ..study.store import Store as Kept
+
+STORE = "runs/store"
+
+
+@dataclass(frozen=True)
+class Ray:
+    """Where the engine ray runs, and what a step takes."""
+
+    address: str | None = None
+    """Of the cluster; auto: the one this machine belongs to; without it, one is started here."""
+    cpus: float = 1
+    """CPUs of a step, and its threads."""
+    gpus: float = 0
+    """GPUs of a step; a half lets two steps share one."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Run a study from its file: do what is missing, write its tables and figures."""
+
+    file: Annotated[Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """The study file."""
+    out: Path | None = None
+    """Folder of tables and figures; without it runs/NAME, by the study's name."""
+    store: str = STORE
+    """Folder, or any address that fsspec knows, of what the steps give; a step is done once for all studies there."""
+    dry_run: bool = False
+    """Show what would be done, what is there already and what it will cost, and do nothing."""
+    rate: float | None = None
+    """For the price: multiplications with additions a second, in 1e12, of the machine; without it, measured here."""
+    engine: Literal["local", "ray"] = "local"
+    """In this process, or on a Ray cluster."""
+    ray: Ray = field(default_factory=Ray)
+    assets: Path | None = None
+    """The folder that {assets} stands for in the file; without it, SKILLNEURONS_ASSETS."""
+    device: str = "auto"
+    """Where to run: auto, cpu, cuda, cuda:1 ..."""
+    quiet: bool = False
+    """No progress and no remarks."""
+
+    def run(self) -> None:
+        """Price, or do, show, and end with status 1 where a step failed."""
+        terminal = console()
+        if self.dry_run:
+            from ..study.price import price
+
+            priced = price(self.file, store=self.store, assets=self.assets, device=self.device, rate=self.rate)
+            terminal.print(priced.screen())
+            return
+        from ..study.on_ray import Place
+        from ..study.study import run_study
+
+        found = run_study(
+            self.file, store=self.store, out=self.out, engine=self.engine, device=self.device, assets=self.assets,
+            place=Place.make(address=self.ray.address, cpus=self.ray.cpus, gpus=self.ray.gpus),
+        )  # fmt: skip
+        terminal.print(found.screen())
+        if found.failed:
+            sys.exit(1)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Look after a store: ls shows what it holds, verify reads everything again, gc removes what no study needs."""
+
+    what: Annotated[Positional[Literal["ls", "verify", "gc"]], tyro.conf.arg(metavar="ls|verify|gc")]
+    """What to do."""
+    store: str = STORE
+    """Folder, or any address that fsspec knows."""
+    forget: tuple[str, ...] = ()
+    """For gc: studies whose outputs are needed no more."""
+
+    def run(self) -> None:
+        """Do it; verify ends with status 1 where something is wrong."""
+        from ..study.store import Store as Kept
+
+        if self.forget and self.what != "gc":
+            raise SkillNeuronsError(f"--forget is for gc; given: {self.what}. Leave it out.")
+        kept = Kept(self.store)
+        {"ls": self._list, "verify": self._verify, "gc": self._sweep}[self.what](kept)
+
+    def _list(self, kept: Kept) -> None:
+        from rich.table import Table
+
+        receipts = {own.key: own for own in kept.receipts()}
+        needed = {key: study for study, keys in kept.studies().items() for key in keys.values()}
+        grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("key", "step", "size", "of study"):
+            grid.add_column(column, justify="right" if column == "size" else "left", no_wrap=True)
+        for own in sorted(receipts.values(), key=lambda own: str(own.about.get("name"))):
+            grid.add_row(own.key[:12], str(own.about.get("name")), in_bytes(own.size), needed.get(own.key, ""))
+        console().print(grid)
+        total = sum({own.content: own.size for own in receipts.values()}.values())
+        console().print(f"{len(receipts)} outputs, {in_bytes(total)}, in {kept.address}", soft_wrap=True)
+        for study, keys in kept.studies().items():
+            there = sum(key in receipts for key in keys.values())
+            console().print(f"{study}: {there} of {len(keys)} steps are there", soft_wrap=True)
+
+    def _verify(self, kept: Kept) -> None:
+        found = dict(kept.verify())
+        wrong = {key: what for key, what in found.items() if what}
+        for key, what in wrong.items():
+            console().print(f"{key[:12]}: {what}; withdrawn, the next study makes it anew", soft_wrap=True)
+        console().print(f"{len(found) - len(wrong)} of {len(found)} outputs are as they were written", soft_wrap=True)
+        if wrong:
+            sys.exit(1)
+
+    def _sweep(self, kept: Kept) -> None:
+        for study in self.forget:
+            kept.forget(study)
+        count, size = kept.sweep()
+        console().print(f"removed: {count} outputs, {in_bytes(size)}", soft_wrap=True)

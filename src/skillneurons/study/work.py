@@ -1,0 +1,140 @@
+"""One step at work: what it is given, and how its output comes into the store.
+
+    done = do(store, bench, plan, "score/sst2/0", [])        # Outcome(name, "made", ...)
+
+An output is made in a folder of its own and put into the store when it is whole; what a killed step kept in `state`
+serves the next one, as long as the code is the same. Whatever goes wrong in a step is its outcome, not the study's end.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from ..config import Config
+from ..errors import SkillNeuronsError
+from ..finding.find import code
+from ..finding.skill import SkillNeurons
+from ..models import Backbone
+from ..tasks import Task
+from .bench import Bench
+from .plan import Plan
+from .step import Step
+from .store import Spoiled, Store
+
+Options = TypeVar("Options", bound=Config)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step.
+
+    `made`: done now; `kept`: there already; `busy`: another process is at it, or at an input; `spoiled`: the input
+    whose key is the `reason` was not what it should be, and is to be made anew; `failed`, for the `reason`;
+    `skipped`: it rests on the failed step that the `reason` names.
+    """
+
+    name: str
+    state: Literal["made", "kept", "busy", "spoiled", "failed", "skipped"]
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def there(self) -> bool:
+        """Whether the output is in the store."""
+        return self.state in ("made", "kept")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step is given: its inputs' folders by name, `out` for its output, `state` for what a kill spares."""
+
+    bench: Bench
+    step: Step
+    inputs: Mapping[str, Path]
+    out: Path
+    state: Path
+
+    @property
+    def model(self) -> Backbone:
+        """The study's model."""
+        return self.bench.model
+
+    @property
+    def task(self) -> Task:
+        """The step's task, the first of several."""
+        return self.bench.tasks[self.step.tasks[0]]
+
+    def options(self, kind: type[Options]) -> Options:
+        """The step's configuration."""
+        return kind.make(**self.step.config)
+
+    def skill(self, task: str | None = None) -> SkillNeurons:
+        """The finding of a task, without one of the step's first."""
+        name = task or self.step.tasks[0]
+        found = SkillNeurons.load(self.inputs[f"rank/{name}"]).with_task(self.bench.tasks[name])
+        return replace(found, folder=None)  # which is the store's: it names nothing, and nothing more goes into it
+
+    def skills(self) -> list[SkillNeurons]:
+        """The findings of all the step's tasks."""
+        return [self.skill(name) for name in self.step.tasks]
+
+
+def do(store: Store, bench: Bench, plan: Plan, name: str, inputs: Sequence[Outcome]) -> Outcome:
+    """Do a step, unless its output is there, another process is at it, or an input is wanting.
+
+    `inputs`: what became of those that were not known to be there.
+    """
+    step, key = plan.steps[name], plan.keys[name]
+    if store.has(key):
+        return Outcome(name, "kept")
+    for own in inputs:
+        if own.state in ("failed", "skipped"):
+            return Outcome(name, "skipped", own.name if own.state == "failed" else own.reason)
+    if any(not own.there for own in inputs):
+        return Outcome(name, "busy")
+    return _done(store, bench, plan, name, step, key)
+
+
+def _done(store: Store, bench: Bench, plan: Plan, name: str, step: Step, key: str) -> Outcome:
+    from .kinds import KINDS  # which has functions of Work
+
+    with store.leased(key) as ours:
+        if not ours:
+            return Outcome(name, "busy")
+        if store.has(key):  # made between the two
+            return Outcome(name, "kept")
+        began = time.monotonic()
+        try:
+            folders = {other: store.fetch(plan.keys[other]) for other in step.inputs}
+        except Spoiled as error:
+            return Outcome(name, "spoiled", error.key)
+        scratch = store.scratch(key)
+        state = scratch / f"state-{code()[:12]}"
+        try:
+            state.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="out-", dir=scratch, ignore_cleanup_errors=True) as out:
+                KINDS[step.kind].does(Work(bench, step, folders, Path(out), state))
+                about = {"kind": step.kind, "name": name, "inputs": {other: plan.keys[other] for other in step.inputs}}
+                store.put(key, Path(out), about)
+        except Exception as error:  # of any kind: other steps do not need this one
+            if store.has(key):  # a process that took the lease over was quicker, and has tidied up
+                return Outcome(name, "kept")
+            return Outcome(name, "failed", _reason(error), time.monotonic() - began)
+        seconds = time.monotonic() - began
+        store.log(key, {"seconds": round(seconds, 3), "machine": platform.node(), "process": os.getpid()})
+        shutil.rmtree(scratch, ignore_errors=True)
+        return Outcome(name, "made", "", seconds)
+
+
+def _reason(error: Exception) -> str:
+    """The user's mistake in its own words; a fault of the program with the way to it."""
+    return str(error) if isinstance(error, SkillNeuronsError) else "".join(traceback.format_exception(error)).strip()
