@@ -3,7 +3,7 @@
     done = run("find", MODEL, TASK, "--out", RUN)         # done.status, done.out, done.err
     run(..., kill_after=0.3)                              # SIGKILL from outside, seconds after it began
     run(..., kill_at=2)                                   # SIGKILL just before its third file takes its place
-    run(..., interrupt_when=path)                         # Ctrl-C as soon as there is such a file
+    run(..., interrupt_at=2)                              # Ctrl-C there
     run(..., file_limit=20_000)                           # no file may grow beyond these bytes, as on a full disk
 
 A server imports what is needed once; each command is a fork of it.
@@ -17,7 +17,6 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +41,7 @@ def run(
     *arguments: str | Path,
     kill_after: float | None = None,
     kill_at: int | None = None,
-    interrupt_when: Path | None = None,
+    interrupt_at: int | None = None,
     file_limit: int | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Done:
@@ -52,14 +51,18 @@ def run(
         out, err = Path(folder) / "out", Path(folder) / "err"
         process = FORKS.Process(
             target=_command,
-            args=([str(given) for given in arguments], out, err, kill_at, file_limit, dict(environment or {})),
+            args=(
+                [str(given) for given in arguments],
+                out,
+                err,
+                kill_at,
+                interrupt_at,
+                file_limit,
+                dict(environment or {}),
+            ),
         )
         process.start()
         assert process.pid is not None
-        if interrupt_when is not None:
-            while not interrupt_when.exists() and process.is_alive():
-                time.sleep(0.002)
-            os.kill(process.pid, signal.SIGINT)
         process.join(kill_after)
         if process.exitcode is None:
             os.kill(process.pid, signal.SIGKILL)
@@ -79,6 +82,7 @@ def _command(
     out: Path,
     err: Path,
     kill_at: int | None,
+    interrupt_at: int | None,
     file_limit: int | None,
     environment: Mapping[str, str],
 ) -> None:
@@ -91,20 +95,22 @@ def _command(
 
     torch.set_num_threads(1)
     if kill_at is not None:
-        _kill_at(kill_at)
+        signal_at(kill_at, signal.SIGKILL)
+    if interrupt_at is not None:
+        signal_at(interrupt_at, signal.SIGINT)
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.exit(main(arguments))
 
 
-def _kill_at(number: int) -> None:
-    """Die at the rename that gives the file after the first `number` ones its name."""
+def signal_at(number: int, which: signal.Signals) -> None:
+    """Be sent a signal at the rename that gives the file after the first `number` ones its name."""
     replace, renames = Path.replace, 0
 
     def counted(path: Path, target: Path) -> Path:
         nonlocal renames
         if renames == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), which)
         renames += 1
         return replace(path, target)
 

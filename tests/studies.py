@@ -10,6 +10,7 @@ A study keeps its store and its folder beside its file, in `store` and `out`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from skillneurons.study.result import StudyResult
 from skillneurons.study.study import run_study
 
-from .commands import FORKS, PRELOADED, _kill_at, files
+from .commands import FORKS, PRELOADED, files, signal_at
 from .families import save_tiny
 from .makings import make
 
@@ -82,7 +83,7 @@ def _study(file: Path, out: str, kill_at: int | None) -> None:
     torch.set_num_threads(1)
     quiet()
     if kill_at is not None:
-        _kill_at(kill_at)
+        signal_at(kill_at, signal.SIGKILL)
     sys.exit(not run_study(file.name, store="store", out=out).whole)
 
 

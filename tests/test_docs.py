@@ -100,7 +100,7 @@ def options(command: str) -> frozenset[str]:
     with contextlib.redirect_stdout(help), pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert end.value.code == 0, f"no such command: {command}"
-    return frozenset(re.findall(r"(?<!\S)--(?!help|no-)[a-z][\w-]*", help.getvalue()))
+    return frozenset(re.findall(r"(?<!\S)--(?!help|no-)[a-z][\w.-]*", help.getvalue()))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import torch
 from onnx import TensorProto, helper
 
 import skillneurons as sn
+from skillneurons import progress
 from skillneurons.cli import main
 from skillneurons.cli.shipping import Export
 from skillneurons.pruning import onnx
@@ -266,6 +267,7 @@ def test_the_commands(own: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     with pytest.raises(sn.SkillNeuronsError, match=r"has no model-int8\.onnx"):  # it was of the export before
         load_pruned(own, runtime="onnx-int8")
     answers = []
+    monkeypatch.setattr(progress, "_quiet", False)  # which --quiet changes, for this test alone
     for runtime in ("torch", "onnx"):
         text = "\n".join(TEXTS).encode()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))

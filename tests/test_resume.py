@@ -95,7 +95,7 @@ def test_killed_again_and_again_at_any_moment(undisturbed: Undisturbed, seed: in
 
 
 def test_control_c_stops_cleanly_and_the_same_command_goes_on(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    done = run(*undisturbed.words, tmp_path / "run", interrupt_when=tmp_path / "run/unfinished/plan.json")
+    done = run(*undisturbed.words, tmp_path / "run", interrupt_at=2)
     assert done.status == 130
     assert "the same command goes on where this one was" in done.err and "Traceback" not in done.err
     assert run(*undisturbed.words, tmp_path / "run").status == 0
