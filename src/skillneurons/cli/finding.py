@@ -170,7 +170,9 @@ class Inspect:
             grid.add_row(str(site.layer), str(site.width), site.path)
         terminal.print(f"{model.name}: {type(model.model).__name__}, {model.kind}", style="bold")
         terminal.print(grid)
-        kept = scoring_bytes(model.widths, self.positions, self.labels, self.subtasks)
+        kept = scoring_bytes(
+            model.widths, self.positions, self.labels, self.subtasks, self.dtype in ("bfloat16", "float16")
+        )
         longest = "no bound" if model.longest is None else str(model.longest)
         facts = {
             "neurons": f"{model.neurons} in {model.layers} layers",
