@@ -162,7 +162,7 @@ def test_bad_edits_are_told() -> None:
 @pytest.mark.parametrize("tokens", ["all", "prompt", "answer", "input"])
 def test_an_answer_is_the_same_where_the_last_layer_runs_at_one_token(name: str, tokens: Any) -> None:
     model = backbone(name)
-    whole = replace(model, entrances=())
+    whole = replace(model, entrances=(), attending=())
     batch = placed(model)
     means = [torch.ones(PROMPT + 2, width, dtype=torch.float64) * 3 for width in model.widths]
     chosen = sn.NeuronSet(tuple((layer, n) for layer in range(model.layers) for n in (0, 5, 7)), model.widths)

@@ -27,7 +27,7 @@ WORDS = [6, 8, 9]
 def expected(widths: tuple[int, ...], tokens: int, constants: int = 0) -> int:
     """The formula of the module's page."""
     n, d, c = tokens, HIDDEN, constants
-    attention = len(widths) * (4 * n * d**2 + 2 * n * (n + c) * d)
+    attention = len(widths) * (4 * n * d**2 + 2 * n * (n + c) * d) - 2 * (n - 1) * d**2
     return attention + 2 * d * (n * sum(widths[:-1]) + widths[-1]) + d**2 + d * len(WORDS)
 
 

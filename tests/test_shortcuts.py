@@ -30,26 +30,39 @@ def tokens_seen(model: sn.Backbone, path: str, call: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_the_last_ffn_runs_at_the_answer_token_alone(name: str) -> None:
+def test_the_last_ffn_and_attention_run_at_the_answer_token_alone(name: str) -> None:
     model = backbone(name)
     batch = placed(model)
-    assert model.entrances
-    whole = replace(model, entrances=())
+    assert model.entrances and model.attending
+    whole = replace(model, entrances=(), attending=())
     with torch.no_grad():
         assert torch.allclose(model.answer(batch), whole.answer(batch), rtol=0, atol=1e-12)
     long = batch.attention.shape[1]
-    for path in model.entrances:
+    for path in (*model.entrances, *model.attending):
         calls = tokens_seen(model, path, lambda: model.answer(batch))
         assert calls == [long] * (len(calls) - 1) + [1]
         assert set(tokens_seen(model, path, lambda: whole.answer(batch))) == {long}
     assert hooks(model.model) == 0
 
 
+@pytest.mark.parametrize(("name", "parts"), [("roberta", {"query", "dense"}), ("llama", {"q_proj", "o_proj"})])
+def test_keys_and_values_are_of_every_token(name: str, parts: set[str]) -> None:
+    assert {path.rpartition(".")[2] for path in backbone(name).attending} == parts
+
+
+def test_in_training_the_attention_runs_whole() -> None:
+    model = sn.load_model(fresh("bert")[0], tokenizer=fresh("bert")[1])
+    batch = placed(model)
+    model.model.train()
+    for path in model.attending:
+        assert set(tokens_seen(model, path, lambda: model.answer(batch))) == {batch.attention.shape[1]}
+
+
 @pytest.mark.parametrize("name", NARROW)
 def test_the_prompts_gradient_is_the_same(name: str) -> None:
     model = backbone(name)
     gradients: list[Tensor] = []
-    for own in (model, replace(model, entrances=())):
+    for own in (model, replace(model, entrances=(), attending=())):
         soft = torch.full((3, model.embedding_size), 0.1, dtype=torch.float64, requires_grad=True)
         own.answer(placed(own, soft=soft))[:, 3:9].logsumexp(1).sum().backward()
         assert soft.grad is not None
@@ -60,7 +73,7 @@ def test_the_prompts_gradient_is_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["opt", "t5", "bart"])
 def test_other_models_run_it_whole(name: str) -> None:
-    assert backbone(name).entrances == ()
+    assert backbone(name).entrances == () and backbone(name).attending == ()
 
 
 @pytest.mark.parametrize("name", ["bert", "albert", "gpt2"])
@@ -74,7 +87,7 @@ def test_whoever_watches_sees_every_token(name: str) -> None:
         chosen = sn.NeuronSet(((model.layers - 1, 0), (0, 1)), model.widths)
         with model.edit(chosen, sn.Scale(30.0)):
             edited = model.answer(batch)
-            assert torch.allclose(edited, replace(model, entrances=()).answer(batch), rtol=0, atol=1e-12)
+            assert torch.allclose(edited, replace(model, entrances=(), attending=()).answer(batch), rtol=0, atol=1e-12)
         assert not torch.allclose(edited, logits)
 
 

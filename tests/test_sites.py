@@ -33,7 +33,7 @@ def written(model: Backbone, name: str) -> list[Tensor]:
         for path in paths
     ]
     with torch.no_grad():
-        replace(model, entrances=()).answer(batch)  # of all tokens
+        replace(model, entrances=(), attending=()).answer(batch)  # of all tokens
     for hook in made:
         hook.remove()
     return [output.reshape(*batch.attention.shape, -1) for output in seen]

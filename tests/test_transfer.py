@@ -161,6 +161,18 @@ def test_the_samples_are_cut_as_the_target_has_them() -> None:
         assert given.matrix("accuracy")[pair] == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_limit_leaves_the_same_samples_to_every_prompt_and_keeps_them_apart(tmp_path: Path) -> None:
+    few = transfer(backbone(), *skills()[:2], limit=20, out=tmp_path)
+    for at, target in enumerate(skills()[:2]):
+        assert len(target.tested.labels) > 20
+        for of, source in enumerate(skills()[:2]):
+            task = target.task.limited(test=20)
+            each = [sn.evaluate(backbone(), task, prompt).accuracy for prompt in source.prompts]
+            assert few.matrix("accuracy")[at, of] == pytest.approx(np.mean(each), abs=1e-12)
+    all_of_them = transfer(backbone(), *skills()[:2], out=tmp_path).matrix("accuracy")
+    assert np.array_equal(all_of_them, transfer(backbone(), *skills()[:2]).matrix("accuracy"))
+
+
 def test_suggestions_are_the_targets_sources_best_first() -> None:
     given = result().suggest("three")
     assert sorted(given["source"]) == ["pair", "single (1)", "single (2)"]

@@ -53,7 +53,8 @@ class Backbone:
     """A frozen model with its tokenizer, its kind and its sites (one a layer, in order).
 
     `name` is what it was loaded from; `random` says that its weights were drawn from its configuration. `entrances`:
-    the paths of the last FFN's first linear layers, where that FFN may run at the answer token alone.
+    the paths of the last FFN's first linear layers, where that FFN may run at the answer token alone; `attending`:
+    those of the last attention's linear layers of which the answer token needs its own row alone.
     """
 
     model: PreTrainedModel
@@ -63,6 +64,7 @@ class Backbone:
     name: str
     random: bool = False
     entrances: tuple[str, ...] = ()
+    attending: tuple[str, ...] = ()
     _now: _Now = field(default_factory=lambda: _Now(), init=False, repr=False)
 
     @property
@@ -194,14 +196,16 @@ class Backbone:
     def answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
         """Logits over the vocabulary at the answer token; the head runs there alone.
 
-        So does the last layer's FFN, unless somebody observes the neurons.
+        So do the last layer's FFN and its attention's query and output, unless somebody observes the neurons. (Not the
+        attention's where the model is in training, which would draw other dropout.)
         """
         _, calls = self._last
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._pass(batch))
-            if self.entrances and batch.answer is not None and not self._now.watching:
-                first = [self.model.get_submodule(path) for path in self.entrances]
-                stack.enter_context(narrowed(first, calls, batch.answer))
+            if batch.answer is not None and not self._now.watching:
+                for paths, spread in ((self.entrances, False), (() if self.model.training else self.attending, True)):
+                    modules = [self.model.get_submodule(path) for path in paths]
+                    stack.enter_context(narrowed(modules, calls, batch.answer, spread))
             return self._answer(batch)
 
     def _answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:

@@ -35,8 +35,8 @@ from transformers.models.auto.modeling_auto import (
 
 from ..errors import SkillNeuronsError
 from .backbone import Backbone
-from .placement import Kind
-from .sites import entrances, find_sites, refuse_experts
+from .placement import Batch, Kind
+from .sites import attention_linears, entrances, find_sites, refuse_experts
 from .weights import drawn, explained, pretrained, quiet, refuse_broken
 
 MINIATURE = Path(__file__).parent / "miniature"
@@ -112,7 +112,7 @@ def load_model(
         found = find_sites(model, _stack(model, kind), hidden, lambda: _two_tokens(model, kind), sites)
         backbone = Backbone(model, tokenizer, kind, found, name, random_weights)
         _refuse_odd(backbone)
-        return _with_entrances(backbone)
+        return _with_shortcuts(backbone)
 
 
 def _found(source: str | Path) -> tuple[str | Path, str]:
@@ -221,21 +221,51 @@ def _refuse_odd(backbone: Backbone) -> None:
 
 
 @torch.no_grad()
-def _with_entrances(backbone: Backbone) -> Backbone:
-    """The backbone with its last FFN at the answer token alone, where a trial pass gives the same answer so."""
+def _with_shortcuts(backbone: Backbone) -> Backbone:
+    """The backbone with what it may run at the answer token alone, where a trial pass gives the same answer so."""
     if backbone.kind == "encoder-decoder":  # whose decoder sees all tokens of the last layer
         return backbone
-    short = replace(backbone, entrances=entrances(backbone.model, backbone.sites[-1]))
     prompt = backbone.embed(torch.ones(2, dtype=torch.long, device=backbone.device))
     batch = backbone.place(prompt, [np.array([2]), np.array([3, 4, 5])])
     expected = backbone.answer(batch).float()
-    try:
-        found = short.answer(batch).float()
-    except RuntimeError:  # a model that folds samples and tokens into one axis
+    limit = (1e-4 if backbone.model.dtype.itemsize > 2 else 0.02) * expected.abs().max()
+
+    def same(short: Backbone) -> bool:
+        try:
+            found = short.answer(batch).float()
+        except RuntimeError:  # a model that folds samples and tokens into one axis
+            return False
+        return found.shape == expected.shape and bool((found - expected).abs().max() <= limit)
+
+    short = replace(backbone, entrances=entrances(backbone.model, backbone.sites[-1]))
+    if not same(short):
         return backbone
-    limit = 1e-4 if backbone.model.dtype.itemsize > 2 else 0.02
-    same = found.shape == expected.shape and bool((found - expected).abs().max() <= limit * expected.abs().max())
-    return short if same else backbone
+    linears = attention_linears(backbone.model, backbone.sites[-1])
+    attending = tuple(path for path in linears if _row_alone(backbone, path, batch, expected))
+    shorter = replace(short, attending=attending)
+    return shorter if same(shorter) else short
+
+
+def _row_alone(backbone: Backbone, path: str, batch: Batch, expected: torch.Tensor) -> bool:
+    """Whether the answer is the same, bit for bit, whatever the last layer's `path` gives at the other tokens.
+
+    Not where a layer calls it twice, as one that projects relative positions too.
+    """
+    draw, calls = torch.Generator().manual_seed(0), 0
+    _, last = backbone._last
+
+    def disturb(_module: object, _args: object, given: torch.Tensor) -> torch.Tensor | None:
+        nonlocal calls
+        calls += 1
+        noise = 10 * torch.randn(given.shape, generator=draw)
+        noise[:, batch.answer] = 0
+        return given + noise.to(given) if calls == last else None
+
+    hook = backbone.model.get_submodule(path).register_forward_hook(disturb)
+    try:
+        return torch.equal(backbone.answer(batch).float(), expected) and calls == last
+    finally:
+        hook.remove()
 
 
 def _at_prompt(backbone: Backbone, prompt: torch.Tensor, inputs: list[np.ndarray]) -> list[torch.Tensor]:

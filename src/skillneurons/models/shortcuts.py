@@ -2,12 +2,14 @@
 
     with narrowed(modules, calls=1, token=0):      # the last FFN at the answer token alone
         model(...)
+    with narrowed([query, output], calls=1, token=0, spread=True):     # the last attention's query and output as well
+        model(...)
     with stopped(module, calls=1):                 # nothing after the last layer's neurons
         model(...)
 
 Between an FFN and the head nothing mixes tokens. Given one token, the last FFN returns one, which the residual stream
-takes on at all of them: right at that token, meaningless at the others. `calls` tells the last layer of modules that
-several layers share.
+takes on at all of them: right at that token, meaningless at the others. The same holds for the last attention's query
+and output projections, whose rows are one token's each. `calls` tells the last layer of modules that several share.
 """
 
 from __future__ import annotations
@@ -26,19 +28,26 @@ class _Enough(Exception):
 
 
 @contextlib.contextmanager
-def narrowed(entrances: Sequence[nn.Module], calls: int, token: Token) -> Iterator[None]:
-    """The last FFN's first linear layers (up-projection, gate) see `token` alone in the one pass of the block."""
-    counts = [0] * len(entrances)
+def narrowed(modules: Sequence[nn.Module], calls: int, token: Token, spread: bool = False) -> Iterator[None]:
+    """Linear layers see `token` alone in the one pass of the block; `spread`: what they give stands at every token."""
+    counts, tokens = [0] * len(modules), [0] * len(modules)
 
     def enter(number: int, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         counts[number] += 1
         given: Tensor = args[0]
+        tokens[number] = given.shape[1]
         return (given[:, token, None], *args[1:]) if counts[number] == calls else None
 
+    def leave(number: int, given: Tensor) -> Tensor | None:
+        return given.expand(-1, tokens[number], -1) if spread and counts[number] == calls else None
+
     with contextlib.ExitStack() as hooks:
-        for number, module in enumerate(entrances):
-            hook = module.register_forward_pre_hook(lambda _module, args, number=number: enter(number, args))
-            hooks.callback(hook.remove)
+        for number, module in enumerate(modules):
+            for hook in (
+                module.register_forward_pre_hook(lambda _module, args, number=number: enter(number, args)),
+                module.register_forward_hook(lambda _module, _args, given, number=number: leave(number, given)),
+            ):
+                hooks.callback(hook.remove)
         yield
 
 

@@ -106,6 +106,20 @@ def entrances(model: nn.Module, site: Site) -> tuple[str, ...]:
     )
 
 
+def attention_linears(model: nn.Module, site: Site) -> tuple[str, ...]:
+    """The paths of the linear layers in the attention of a site's block."""
+    modules = dict(model.named_modules())
+    block = block_of(site.path, modules)
+    return tuple(
+        path
+        for path, module in modules.items()
+        if block is not None
+        and path.startswith(f"{block}.")
+        and linear_shape(module)
+        and any(_mixes(part, modules) for part in _above(path) if part in modules)
+    )
+
+
 def attention_outputs(model: nn.Module, sites: Sequence[Site], probe: Callable[[], object]) -> tuple[str, ...]:
     """The paths of the attention's output projections, one for each site's block: the last linear layer it runs.
 

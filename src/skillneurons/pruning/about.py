@@ -65,6 +65,8 @@ class About(Config):
     """Each layer's down-projection and its number of neurons."""
     entrances: tuple[str, ...]
     """See `Backbone.entrances`."""
+    attending: tuple[str, ...]
+    """See `Backbone.attending`."""
     linears: tuple[str, ...]
     """The linear layers that are not as config.json has them."""
     tied: dict[str, str]

@@ -72,7 +72,7 @@ def write(small: Small, folder: Path) -> Path:
         words={word.label: word.form for word in words}, columns=columns, limit=prompt.input_limit, trial=prompt.trial,
         baseline=small.baseline, kept={layer: own.tolist() for layer, own in small.by_layer().items()},
         prompt=small.form, positions=small.positions, retuned=small.retuned,
-        sites=[(site.path, site.width) for site in model.sites], entrances=model.entrances,
+        sites=[(site.path, site.width) for site in model.sites], entrances=model.entrances, attending=model.attending,
         linears=_changed(dense.model, model.model), tied=tied,
         parameters=parameters(model), dense=parameters(dense),
         figures=small.figures, trials=small.trials, majority=small.skill.about["majority"],
@@ -105,7 +105,9 @@ def load_pruned(folder: str | Path, *, device: str | torch.device = "auto", runt
         _fill(model, tensors, about)
         model.eval().requires_grad_(False).to(place)
     sites = tuple(Site(layer, path, width) for layer, (path, width) in enumerate(about.sites))
-    backbone = Backbone(model, tokenizer, about.kind, sites, str(folder), entrances=about.entrances)
+    backbone = Backbone(
+        model, tokenizer, about.kind, sites, str(folder), entrances=about.entrances, attending=about.attending
+    )
     if about.prompt == "frozen":
         backbone = prefixed(backbone, tensors[KEYS], tensors[VALUES])
     return running(Shipped(backbone, tensors[PROMPT].to(place), about), runtime, folder)

@@ -7,7 +7,7 @@
 What is timed, from token ids to the label words' logits, on the CPU, in turn (A B C A B C ...) in one process:
 
     dense as shipped by the library    every token through all layers and the head over the vocabulary
-    dense, only what is read           the last FFN and the head at the answer token alone, as this package always does
+    dense, only what is read           head, last FFN and queries at the answer token alone, as this package always does
     pruned                             the shipped model
     onnx, onnx-int8                    the same as it was exported, where it was
 

@@ -6,9 +6,10 @@ Those of all matrix products that run are counted, one by one, as torch is given
 left out. For n tokens of a masked model of L layers, hidden size d, FFNs of w_1 to w_L neurons and c constants among
 keys and values (a prompt frozen into them), read at the answer token by a head for k words, they are
 
-    L (4 n d^2 + 2 n (n + c) d) + 2 d (n (w_1 + ... + w_{L-1}) + w_L) + d^2 + d k
+    L (4 n d^2 + 2 n (n + c) d) - 2 (n - 1) d^2 + 2 d (n (w_1 + ... + w_{L-1}) + w_L) + d^2 + d k
 
-attention, FFNs (the last at the answer token alone) and head. Gates, other heads and other layouts have their own.
+attention, FFNs and head; of the last layer, queries, outputs and FFN are of the answer token alone. Gates, other heads
+and other layouts have their own.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack
 
 import numpy as np
+from jaxtyping import Int
 
 from ..errors import problems
 from ..files import digest, replacing
@@ -180,20 +181,25 @@ class Task:
         """
         found: list[str] = []
         chosen: dict[str, Any] = {}
-        for stream, (name, limit) in enumerate({"train": train, "dev": dev, "test": test}.items()):
+        for name, limit in {"train": train, "dev": dev, "test": test}.items():
             split: Split = getattr(self, name)
             if limit is None or limit >= len(split):
                 continue
             if limit < 1:
                 found.append(f"a limit is at least 1 sample (given for {name}: {limit})")
                 continue
-            order = np.random.default_rng((self.seed, 2, stream)).permutation(len(split))
-            chosen[name] = split.take(np.sort(order[:limit]))
+            chosen[name] = split.take(self.some(name, limit))
             lines = lacking(self.labels, name, chosen[name].labels)
             found.extend(f"{line}; raise its limit of {limit}" for line in lines)
         if found:
             raise problems(f"the task {self.name!r} cannot be limited so", found)
         return replace(self, **chosen)
+
+    def some(self, split: str, limit: int | None) -> Int[np.ndarray, " sample"]:
+        """The places in a split of the samples that a limit leaves, ascending."""
+        size = len(getattr(self, split))
+        order = np.random.default_rng((self.seed, 2, SPLITS.index(split))).permutation(size)
+        return np.sort(order[:limit])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -39,10 +39,18 @@ _ABOUT = {"format": 1}
 
 
 class Asked:
-    """States and answers of some runs; `names` tells them apart on the screen."""
+    """States and answers of some runs; `names` tells them apart on the screen.
 
-    def __init__(self, model: Backbone, skills: Sequence[SkillNeurons], names: Sequence[str], out: Path | None) -> None:
+    `limit`: the most test samples of each target.
+    """
+
+    def __init__(
+        self, model: Backbone, skills: Sequence[SkillNeurons], names: Sequence[str], out: Path | None,
+        limit: int | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.skills, self.names = model, skills, names
+        self.goals = [skill.task.limited(test=limit) for skill in skills]
+        self.some = [skill.task.some("test", limit) for skill in skills]
         self.path = None if out is None else out / FILE
         self.known = self._read()
         self.written, self.when = len(self.known), time.monotonic()
@@ -57,15 +65,18 @@ class Asked:
 
     def states(self) -> list[Bool[np.ndarray, "_ neuron"]]:
         """Of each run, every trial's states [trial, neuron]."""
-        return [self._rows(skill, trials=len(skill.prompts)) for skill in self.skills]
+        return [
+            np.stack([self.known[_key(skill, trial=trial)].numpy() for trial in range(len(skill.prompts))])
+            for skill in self.skills
+        ]
 
     def right(self, target: int, source: int) -> Bool[np.ndarray, "trial sample"]:
         """Which of the target's test samples each of the source's prompts answers rightly."""
         if target == source:
             tested = self.skills[target].tested
-            return tested.predicted == tested.labels
-        pair = self.skills[target], self.skills[source]
-        return self._rows(*pair, trials=len(pair[1].prompts))
+            return (tested.predicted == tested.labels)[:, self.some[target]]
+        trials = len(self.skills[source].prompts)
+        return np.stack([self.known[self._pair(target, source, trial)].numpy() for trial in range(trials)])
 
     def _ask_states(self) -> None:
         for skill in self.skills:
@@ -83,25 +94,28 @@ class Asked:
         left = [
             (target, source, trial)
             for target, source, trial in every
-            if _key(self.skills[target], self.skills[source], trial=trial) not in self.known
+            if self._pair(target, source, trial) not in self.known
         ]
-        sizes = [len(skill.tested.labels) for skill in self.skills]
+        sizes = [len(some) for some in self.some]
         total, todo = (sum(sizes[target] for target, _, _ in some) for some in (every, left))
         if left:
             say(f"zero-shot transfer: {len(left)} times a prompt on another task's test samples, {todo} answers")
         with progress("zero-shot transfer", total, "answers", done=total - todo) as advance:
             for target, source, trial in left:
-                goal, skill = self.skills[target], self.skills[source]
+                skill = self.skills[source]
                 prompt = skill.prompts[trial]
-                inputs = Inputs(self.model, goal.task, prompt.positions, goal.config.input_limit)
+                cut = self.skills[target].config.input_limit
+                inputs = Inputs(self.model, self.goals[target], prompt.positions, cut)
                 label = f"{self.names[target]}, prompt {trial + 1} of {self.names[source]}"
                 found = evaluate_inputs(inputs, prompt.embedding, "test", label)
-                self._keep(_key(goal, skill, trial=trial), torch.from_numpy(found.correct))
+                self._keep(self._pair(target, source, trial), torch.from_numpy(found.correct))
                 last = trial == len(skill.prompts) - 1
                 advance(sizes[target], note=f"{label}: {found.accuracy:.3f}" if last else None)
 
-    def _rows(self, *runs: SkillNeurons, trials: int) -> Bool[np.ndarray, "trial _"]:
-        return np.stack([self.known[_key(*runs, trial=trial)].numpy() for trial in range(trials)])
+    def _pair(self, target: int, source: int, trial: int) -> str:
+        """The key of the answers of one of the source's prompts; those of fewer samples have one of their own."""
+        key, size = _key(self.skills[target], self.skills[source], trial=trial), len(self.some[target])
+        return key if size == len(self.skills[target].tested.labels) else f"{key}/{size}"
 
     def _keep(self, key: str, found: Tensor) -> None:
         self.known[key] = found

@@ -56,7 +56,7 @@ def transfer(
     folder = None if out is None else Path(out)
     if folder is not None and (folder / "run.json").exists():
         raise SkillNeuronsError(f"transfer between runs is kept in a folder of its own; {folder} holds a run.")
-    asked = Asked(model, skills, names, folder)
+    asked = Asked(model, skills, names, folder, config.limit)
     asked.ask()
     states = asked.states()
     chosen = [indices(skill.top(fraction=config.fraction, scope=config.scope)) for skill in skills]
