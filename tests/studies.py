@@ -69,9 +69,9 @@ def begin(file: Path, out: str = "out", kill_at: int | None = None) -> Any:
 
 
 def results(folder: Path) -> Mapping[str, bytes]:
-    """Every file of the study's folder and of its outputs; not what a kill left under a hidden name in the former."""
+    """Every file of the study's folder and of its store; not what a kill left under a hidden name in the former."""
     out = {name: own for name, own in files(folder / "out").items() if not Path(name).name.startswith(".")}
-    return out | files(folder / "store" / "objects")
+    return out | files(folder / "store" / "steps") | files(folder / "store" / "objects")
 
 
 def _study(file: Path, out: str, kill_at: int | None) -> None:

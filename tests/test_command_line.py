@@ -106,11 +106,9 @@ def test_killed_beside_the_finding_and_started_again(words: list[str], whole: Pa
 
 def test_a_page_shows_every_picture_and_needs_no_network(whole: Path) -> None:
     page = (whole / "report.html").read_text()
-    shown = set(re.findall(r'<img src="(.*?)"', page))
-    assert shown == {path.relative_to(whole).as_posix() for path in (whole / "figures").glob("*.svg")}
-    assert {path.with_suffix(".png") for path in (whole / "figures").glob("*.svg")} <= set(
-        (whole / "figures").iterdir()
-    )
+    drawn = list((whole / "figures").glob("*.svg"))
+    assert len(re.findall("<svg", page)) == len(drawn)
+    assert {path.with_suffix(".png") for path in drawn} <= set((whole / "figures").iterdir())
     assert not re.search(r'(src|href)="(https?:)?//', page)
     nulls = sn.SkillNeurons.load(whole).nulls
     assert nulls is not None and html.escape(nulls.verdict) in page

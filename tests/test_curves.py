@@ -12,7 +12,7 @@ import torch
 from matplotlib import pyplot
 
 import skillneurons as sn
-from skillneurons.evidence import curves as module
+from skillneurons.evidence import points as module
 from skillneurons.evidence.claims import paired
 from skillneurons.evidence.config import PerturbConfig
 from skillneurons.evidence.curves import BOTTOM, RANDOM, SKILL, Curves, perturb

@@ -75,3 +75,11 @@ def test_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
     file = write_study(tmp_path, ["choices"], ["single"])
     with pytest.raises(SkillNeuronsError, match=r"Ray cluster 127\.0\.0\.1:1 does not answer: .*refused"):
         run(file, engine="ray", place=Place(address="127.0.0.1:1"))
+
+
+def test_a_store_that_cannot_be_written_ends_the_study_once(cluster: str, tmp_path: Path) -> None:
+    file = write_study(tmp_path, ["choices"], ["single"])
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "objects").write_text("a file in the folder's place")
+    with pytest.raises(SkillNeuronsError, match=r"^cannot write objects/"):
+        run(file, engine="ray", place=Place(address=cluster))

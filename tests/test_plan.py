@@ -128,12 +128,35 @@ def test_every_experiment_has_a_look_and_its_steps(tmp_path: Path) -> None:
     assert {name for name in steps - without if "bitfit" not in name} == set() and "importance-tuned" in without
 
 
-def test_more_trials_leave_those_that_are_there(tmp_path: Path) -> None:
-    one = planned(Bench(read_study(write_study(tmp_path, ["choices"], ["single"]))))
-    more = planned(Bench(read_study(write_study(tmp_path, ["choices"], ["single"], tuning={"trials": 3}))))
-    for name in ("tune/single/0", "score/single/1"):
-        assert one.keys[name] == more.keys[name]
-    assert one.keys["rank/single"] != more.keys["rank/single"]
+@pytest.mark.parametrize(
+    ("tuning", "anew"),
+    [
+        ({"trials": 3}, {"rank", "adapter"}), ({"test_limit": 15}, {"rank"}), ({"test_limit": 99}, {"rank"}),
+        ({"dev_limit": 15}, {"tune", "score", "rank", "adapter"}),
+        ({"train_limit": 25}, {"tune", "score", "rank", "adapter"}),
+        ({"positions": 4}, {"tune", "score", "rank"}),
+    ],
+)  # fmt: skip
+def test_an_option_is_in_the_keys_of_what_goes_by_it(tmp_path: Path, tuning: dict[str, int], anew: set[str]) -> None:
+    """A further trial leaves those that are there, a limit of test what does not read it."""
+
+    def keys(**sections: dict[str, int]) -> dict[str, str]:
+        return dict(planned(Bench(read_study(write_study(tmp_path, ["adapter"], ["single"], **sections)))).keys)
+
+    before, after = keys(), keys(tuning=tuning)
+    steps = ("tune/single/1", "score/single/1", "rank/single", "tuned-adapter/single")
+    assert {name.split("/")[0].removeprefix("tuned-") for name in steps if before[name] != after[name]} == anew
+
+
+def test_a_further_task_leaves_the_points_of_others(tmp_path: Path) -> None:
+    own = ["perturbation", "importance"]
+    two = planned(Bench(read_study(write_study(tmp_path, own, ["single", "three"]))))
+    more = planned(Bench(read_study(write_study(tmp_path, own, ["single", "three", "pair"]))))
+    assert {name for name in two.keys if two.keys[name] != more.keys[name]} == {
+        "perturbation/single", "perturbation/three", "importance", "draw/findings", "draw/perturbation",
+        "draw/importance",
+    }  # fmt: skip
+    assert "perturbation/three/of-single" in two.keys and "perturbation/single/of-pair" in more.keys
 
 
 @pytest.mark.parametrize("name", ["miniature", "minilm", "paper"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -32,9 +33,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(address[request.param], lease=0.3)
 
 
-def one_object(store: Store, name: str) -> str:
-    [found] = [path for path in store.files.sizes("objects") if path.endswith(name)]
-    return found
+def one_object(name: str) -> str:
+    return f"objects/{hashlib.sha256(CONTENT[name]).hexdigest()}"
 
 
 def test_what_is_put_is_fetched(store: Store, tmp_path: Path) -> None:
@@ -54,6 +54,25 @@ def test_the_same_content_is_kept_once(store: Store, tmp_path: Path) -> None:
     assert len(store.files.sizes("objects")) == len(CONTENT)
 
 
+def test_a_file_of_two_outputs_is_kept_once_and_told_of_both(store: Store, tmp_path: Path) -> None:
+    """Also on this machine, where both are read; what is wrong with it is said of each."""
+    shared, own = {"trial-0": b"shared" * 100}, {"run.json": b"{}"}
+    store.put("a", output(tmp_path / "a", shared), {})
+    store.put("b", output(tmp_path / "b", shared | own), {})
+    assert sorted(store.files.sizes("objects").values()) == [2, 600]
+    paths = [store.fetch(key) / "trial-0" for key in ("a", "b")]
+    assert paths[0].samefile(paths[1]) and paths[0].read_bytes() == shared["trial-0"]
+    name = f"objects/{hashlib.sha256(shared['trial-0']).hexdigest()}"
+    store.files.write(name, b"ruined" * 100)
+    assert dict(store.verify()) == dict.fromkeys("ab", "trial-0 not what was written")
+    assert store.keys() == [] and store.files.read(name) is None
+    store.put("b", tmp_path / "b", {})
+    assert (store.fetch("b") / "trial-0").read_bytes() == shared["trial-0"]
+    store.remember("one", {"step": "b"})
+    store.put("a", tmp_path / "a", {})
+    assert store.sweep() == (1, 0) and dict(store.verify()) == {"b": None}
+
+
 def test_the_first_output_of_a_key_stays(store: Store, tmp_path: Path) -> None:
     store.put("a", output(tmp_path / "one", {"x": b"1"}), {})
     store.put("a", output(tmp_path / "two", {"x": b"2"}), {})
@@ -65,7 +84,7 @@ def test_harm_is_found_told_and_mended(store: Store, tmp_path: Path, harm: str) 
     made = output(tmp_path / "made")
     store.put("a", made, {})
     store.put("b", output(tmp_path / "other", {"y": b"sound"}), {})
-    name = one_object(store, "array.bin")
+    name = one_object("deep/array.bin")
     data = store.files.read(name) or b""
     if harm == "lose":
         store.files.remove(name)
@@ -85,7 +104,7 @@ def test_harm_is_found_told_and_mended(store: Store, tmp_path: Path, harm: str) 
 def test_a_flipped_bit_is_found_on_fetching(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     store.put("a", output(tmp_path / "made"), {})
-    name = one_object(store, "figures.json")
+    name = one_object("figures.json")
     store.files.write(name, b"[]")
     with pytest.raises(Spoiled):
         store.fetch("a")
@@ -115,6 +134,9 @@ def test_a_receipt_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
     store.files.write("steps/a.json", outside.written())
     with pytest.raises((SkillNeuronsError, Spoiled)):
         store.fetch("a")
+    led = type(receipt)("a", {}, {"x": (1, "../../secret")})
+    store.files.write("steps/a.json", led.written())
+    assert store.receipt("a") is None
 
 
 def test_a_lease_has_one_owner_until_it_ends(store: Store) -> None:

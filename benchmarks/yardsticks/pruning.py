@@ -27,8 +27,8 @@ METHOD = """Batches of {batch} inputs of {tokens} tokens beside {positions} posi
 from token ids to logits. Pruned: {keep:.0%} of the neurons kept in the top {top} of {layers} layers, the others \
 frozen at a mean per position, the head's rows of the label words alone; frozen: besides, its prompt is in keys and \
 values. The dense model as shipped by the library runs everything for every token, the head over the vocabulary too, \
-and memory is asked for as any program does; only what is read: head, last FFN, last queries and attention outputs at the \
-answer token alone, as this package does with any model. Speed does not depend on which neurons stay."""
+and memory is asked for as any program does; only what is read: head, last FFN, last queries and attention outputs at \
+the answer token alone, as this package does with any model. Speed does not depend on which neurons stay."""
 BATCH, TOKENS, KEEP = 16, shape.LENGTHS[0], 0.02
 
 

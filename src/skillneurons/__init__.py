@@ -51,6 +51,7 @@ _HOMES = {
     "Within": "pruning.budget", "within": "pruning.budget", "export": "pruning.onnx", "bench": "pruning.bench",
     "Prefix": "pruning.prefix", "frozen_prompt": "pruning.prefix", "shorter": "pruning.shorter",
     "TransferConfig": "transferring.config", "Transfer": "transferring.result", "transfer": "transferring.transfer",
+    "StudyResult": "study.result", "run_study": "study.study",
 }  # fmt: skip
 
 __all__ = [
@@ -58,12 +59,12 @@ __all__ = [
     "Evaluation", "Gathered", "Importance", "LabelWordSets", "NeuronSet", "Noise", "NullConfig", "Nulls", "Order",
     "Origins", "PeerConfig", "Peers", "PerturbConfig", "Pooled", "Portrait", "Prefix", "Prompt", "PruneConfig",
     "Pruned", "Push", "Scale", "Selectivity", "Shipped", "SkillNeurons", "SkillNeuronsError", "SteerConfig",
-    "Steering", "Subtask", "Task", "Tokens", "Transfer", "TransferConfig", "TrialScores", "TuneConfig", "Tuned",
-    "Within", "Words", "Zero", "bench", "by_token", "choices", "compare", "correlate", "draw", "evaluate",
+    "Steering", "StudyResult", "Subtask", "Task", "Tokens", "Transfer", "TransferConfig", "TrialScores", "TuneConfig",
+    "Tuned", "Within", "Words", "Zero", "bench", "by_token", "choices", "compare", "correlate", "draw", "evaluate",
     "evaluate_tuned", "export", "find", "frozen_prompt", "gather", "importance", "label_words", "load_model",
     "load_pruned", "load_task", "mean_importance", "nulls", "of_run", "of_scores", "origins", "peers", "perturb",
-    "pooled", "portrait", "portraits", "prune", "score", "selectivity", "shorter", "spread", "stability", "steer",
-    "transfer", "tune", "tune_weights", "within", "words",
+    "pooled", "portrait", "portraits", "prune", "run_study", "score", "selectivity", "shorter", "spread", "stability",
+    "steer", "transfer", "tune", "tune_weights", "within", "words",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ if TYPE_CHECKING:
     from .pruning.pruned import Pruned
     from .pruning.shipped import Shipped
     from .pruning.shorter import shorter
+    from .study.result import StudyResult
+    from .study.study import run_study
     from .tasks import Subtask, Task, load_task
     from .transferring.config import TransferConfig
     from .transferring.result import Transfer

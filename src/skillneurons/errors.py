@@ -14,6 +14,10 @@ class SkillNeuronsError(ValueError):
     """A mistake that the user can mend. The message names the thing and the remedy."""
 
 
+class Unwritable(SkillNeuronsError):
+    """A place that cannot be written: no room, no rights, no such disk."""
+
+
 def problems(title: str, found: Iterable[str]) -> SkillNeuronsError:
     """One error that tells all problems at once: a title, then a line for each."""
     lines = list(found)

@@ -8,8 +8,8 @@
     save(result.plot(), folder / "figures" / "predictivity")     # predictivity.svg and predictivity.png
 
 Colours are Okabe and Ito's (2008), in an order in which their lightness alternates; each series has a line style, a
-marker and a hatch of its own beside its colour, so that nothing is told by colour alone. Saved files hold no date: the
-same figure gives the same bytes.
+marker and a hatch of its own beside its colour, so that nothing is told by colour alone. An SVG tells its numbers where
+the mouse rests (`marks.py`). Saved files hold no date: the same figure gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from .files import replacing
+from .marks import marked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,6 +176,9 @@ def save(ax: Axes, path: Path) -> list[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             with replacing(target) as temporary:
                 figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+                if suffix == ".svg":
+                    svg = temporary.read_text(encoding="utf-8")
+                    temporary.write_text(marked(svg, figure), encoding="utf-8")
             written.append(target)
     pyplot.close(figure)
     return written

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import SkillNeuronsError
+from .errors import SkillNeuronsError, Unwritable
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, else removed.
 
-    Raises `SkillNeuronsError` where the folder cannot be written or the disk is full; what stood at `path` stays.
+    Raises `Unwritable` where the folder cannot be written or the disk is full; what stood at `path` stays.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +43,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def unwritable(path: Path, error: Exception) -> SkillNeuronsError:
+def unwritable(path: Path, error: Exception) -> Unwritable:
     """The error for a file that could not be written, with what the system said."""
     reason = getattr(error, "strerror", None) or str(error)
-    return SkillNeuronsError(
+    return Unwritable(
         f"cannot write {path}: {reason}. What was finished before is kept; "
         "free some space or choose a folder that can be written, and run the same command again."
     )

@@ -20,6 +20,7 @@
     skillneurons transfer RUN RUN...                    which task's prompts to start from
     skillneurons study FILE                             many findings and experiments as one resumable plan
     skillneurons store ls | verify | gc                 what studies have kept
+    skillneurons report RUN|STUDY                       the page of a run or a study, anew
     skillneurons inspect MODEL                          where the neurons are, how many, what scoring will cost
 
 Exit status: 0 done, 1 a fault of the program, 2 the user's mistake, 130 after Ctrl-C.
@@ -45,6 +46,7 @@ from .evidence import Gather, Origins, Perturb, Steer, Words
 from .experiments import Choices, Correlate, Importance, LabelWords, Pooled, Selectivity
 from .finding import Compare, Demo, Find, Inspect, Neuron
 from .pruning import Predict, Prune
+from .report import Report
 from .shipping import Bench, Export
 from .study import Store, Study
 from .transfer import Transfer
@@ -104,6 +106,7 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Transfer, tyro.conf.subcommand("transfer")]
         | Annotated[Study, tyro.conf.subcommand("study")]
         | Annotated[Store, tyro.conf.subcommand("store")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     )
     try:

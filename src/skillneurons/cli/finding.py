@@ -239,14 +239,15 @@ def _hold(model: Backbone, skill: SkillNeurons, config: NullConfig, peers: bool 
 
         put(model, skill, memory=config.memory).save(skill.folder)
     if pictures:
-        from ..finding.page import publish
+        from ..report.of_run import publish
 
         publish(skill)
 
 
 def _show(skill: SkillNeurons) -> None:
-    from ..finding.page import FIGURES, PAGE
     from ..finding.show import screen
+    from ..report.of_run import FIGURES
+    from ..report.page import PAGE
 
     assert skill.folder is not None
     terminal = console()

@@ -34,7 +34,7 @@ class Ray:
 
 @dataclass(frozen=True)
 class Study:
-    """Run a study from its file: do what is missing, write its tables and figures."""
+    """Run a study from its file: do what is missing, write its tables, figures and page."""
 
     file: Annotated[Positional[Path], tyro.conf.arg(metavar="FILE")]
     """The study file."""
@@ -65,6 +65,7 @@ class Study:
             priced = price(self.file, store=self.store, assets=self.assets, device=self.device, rate=self.rate)
             terminal.print(priced.screen())
             return
+        from ..report.of_study import publish
         from ..study.on_ray import Place
         from ..study.study import run_study
 
@@ -73,6 +74,7 @@ class Study:
             place=Place.make(address=self.ray.address, cpus=self.ray.cpus, gpus=self.ray.gpus),
         )  # fmt: skip
         terminal.print(found.screen())
+        terminal.print(f"To look at: {publish(found)}", soft_wrap=True)
         if found.failed:
             sys.exit(1)
 
@@ -108,8 +110,8 @@ class Store:
         for own in sorted(receipts.values(), key=lambda own: str(own.about.get("name"))):
             grid.add_row(own.key[:12], str(own.about.get("name")), in_bytes(own.size), needed.get(own.key, ""))
         console().print(grid)
-        total = sum({own.content: own.size for own in receipts.values()}.values())
-        console().print(f"{len(receipts)} outputs, {in_bytes(total)}, in {kept.address}", soft_wrap=True)
+        files = {checksum: size for own in receipts.values() for size, checksum in own.files.values()}
+        console().print(f"{len(receipts)} outputs, {in_bytes(sum(files.values()))}, in {kept.address}", soft_wrap=True)
         for study, keys in kept.studies().items():
             there = sum(key in receipts for key in keys.values())
             console().print(f"{study}: {there} of {len(keys)} steps are there", soft_wrap=True)

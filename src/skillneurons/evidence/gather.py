@@ -23,7 +23,6 @@ from ..figures import panels, save
 from ..files import replacing
 from ..finding.agreement import Agreement, stability
 from ..finding.find import find
-from ..finding.page import wrapped
 from ..finding.skill import SkillNeurons
 from ..models import Backbone
 from ..progress import say
@@ -49,6 +48,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METHODS: dict[str, Method] = {"Adapters (Figure 12)": AdapterConfig(), "BitFit (Figures 7 and 13)": BitFitConfig()}
+_STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1.5rem 0; display: block; overflow-x: auto }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
+th, td { text-align: right; padding: .2rem .8rem .2rem 0; white-space: nowrap }
+th { font-weight: 400; opacity: .7 }
+th:first-child, td:first-child { text-align: left }
+figure { margin: 2rem 0 } figcaption { margin-bottom: .4rem }
+img { max-width: 100%; background: white; border-radius: .3rem }
+"""
 SPREADS = {"std": 1.0, "relative": True}
 """The noise that stands beside one of the same size for all neurons: each neuron's own spread."""
 
@@ -260,5 +270,15 @@ class _Maker:
         title = f"{model.name}: the evidence"
         page = self.out / "report.html"
         with replacing(page) as temporary:
-            temporary.write_text(wrapped(title, "\n".join(parts)), encoding="utf-8")
+            temporary.write_text(_wrapped(title, "\n".join(parts)), encoding="utf-8")
         return page
+
+
+def _wrapped(title: str, body: str) -> str:
+    """A whole page of a title, as plain text, and a body of HTML."""
+    title = html.escape(title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n"
+    )

@@ -21,7 +21,7 @@ and the same call goes on where a killed one stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -171,6 +171,19 @@ def label_words(
     not fit the labels, where the vocabulary has too few words, and for prompts that are not tuned.
     """
     config = config or LabelWordConfig.preset(preset, **options)
+    skills: list[SkillNeurons] = []
+    runs = runs_of(model, task, config)
+    for name, words, seed in runs:
+        say(f"{name}: {', '.join(words.values())}")
+        # without a source, so that the run keeps the task with these words
+        own = replace(task, words=words, source=None)
+        folder = None if out is None else Path(out) / name
+        skills.append(find(model, own, config=tuning_of(config, seed), out=folder))
+    return compared(config, runs, skills)
+
+
+def runs_of(model: Backbone, task: Task, config: LabelWordConfig) -> list[tuple[str, dict[str, str], int]]:
+    """The runs: name, label words and seed of each, those with other words first. Raises as `label_words` does."""
     if config.prompt != "soft":
         raise SkillNeuronsError(
             f"label words are heard in tuning alone; a {config.prompt} prompt is not tuned, and its neurons are the "
@@ -179,32 +192,34 @@ def label_words(
     sets = _given(config.words, task) if config.words else drawn_words(model, task, config.sets, config.seed)
     for words in sets:
         model.label_words(words)  # refused before anything is tuned
-    plan = [(f"words-{place + 1}", words, place) for place, words in enumerate(sets)]
-    plan += [(f"seed-{place + 1}", dict(task.words), place) for place in range(config.seeds)]
-    skills: list[SkillNeurons] = []
-    for name, words, place in plan:
-        say(f"{name}: {', '.join(words.values())}")
-        # without a source, so that the run keeps the task with these words
-        own = replace(task, words=words, source=None)
-        folder = None if out is None else Path(out) / name
-        skills.append(find(model, own, config=_tuning(config, config.seed + place), out=folder))
+    return [
+        *((f"words-{place + 1}", words, config.seed + place) for place, words in enumerate(sets)),
+        *((f"seed-{place + 1}", dict(task.words), config.seed + place) for place in range(config.seeds)),
+    ]
+
+
+def compared(
+    config: LabelWordConfig, runs: Sequence[tuple[str, dict[str, str], int]], skills: Sequence[SkillNeurons]
+) -> LabelWordSets:
+    """The findings of `runs_of` side by side."""
+    random = [name.startswith("words") for name, _, _ in runs]
     every = layerwise(skills)
     mean = mean_over_layers(every)
     rows = [
         {
-            "one": plan[one][0], "other": plan[other][0], "pairs": pairs,
+            "one": runs[one][0], "other": runs[other][0], "pairs": pairs,
             "correlation": None if np.isnan(mean[one, other]) else float(mean[one, other]),
         }
-        for one, other in combinations(range(len(plan)), 2)
-        if (pairs := _pairs(one, other, len(sets)))
+        for one, other in combinations(range(len(runs)), 2)
+        if (pairs := _pairs(one, other, sum(random)))
     ]  # fmt: skip
-    about = told(LabelWordSets.version, config, *skills) | {"model": model.name, "task": task.name}
+    about = told(LabelWordSets.version, config, *skills) | {key: skills[0].about[key] for key in ("model", "task")}
     about["runs"] = [
         {
-            "run": name, "random": name.startswith("words"), "words": words, "seed": config.seed + place,
+            "run": name, "random": own, "words": words, "seed": seed,
             "accuracy": float(np.mean(skill.results["prompt_accuracy"])),
         }
-        for (name, words, place), skill in zip(plan, skills, strict=True)
+        for (name, words, seed), own, skill in zip(runs, random, skills, strict=True)
     ]  # fmt: skip
     return LabelWordSets(about, rows, {"correlation": torch.from_numpy(every)})
 
@@ -267,7 +282,8 @@ def _given(sets: tuple[dict[str, str], ...], task: Task) -> list[dict[str, str]]
     return [{label: own[label] for label in task.labels} for own in sets]
 
 
-def _tuning(config: LabelWordConfig, seed: int) -> TuneConfig:
+def tuning_of(config: LabelWordConfig, seed: int) -> TuneConfig:
+    """How the run with this seed is found."""
     own: Mapping[str, Any] = config.model_dump(include=set(TuneConfig.model_fields))
     return TuneConfig.make(**{**own, "seed": seed})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..tuning.inputs import Inputs
 from ..tuning.prompt import Prompt, hard_prompts
 from ..tuning.tune import groups, limited, trials, tune_group
 from .measure import measure
-from .ranking import TrialBest, rank, reduce_trial
+from .ranking import rank, reduce_trial
 from .run import FORMAT, Run
 from .score import TrialScores, score_trial
 from .sides import side_counts
@@ -62,29 +62,41 @@ def find(
     log: dict[str, Any] = {"environment": _environment(model), "seconds": {}}
     prompts: list[Prompt] = []
     scores: list[TrialScores] = []
-    best: list[TrialBest] = []
     for group in groups(task, config):
         for prompt, own in _trials(model, task, config, group, about["identity"], run, prompts, log):
             prompts.append(prompt)
             scores.append(own)
-            best.append(reduce_trial(own))
+    skill = concluded(model, task, config, about, prompts, scores, log)
+    if run is None:
+        return skill
+    skill.save(run.folder)
+    return SkillNeurons.load(run.folder)
+
+
+def concluded(
+    model: Backbone,
+    task: Task,
+    config: TuneConfig,
+    about: Mapping[str, Any],
+    prompts: Sequence[Prompt],
+    scores: Sequence[TrialScores],
+    log: dict[str, Any],
+) -> SkillNeurons:
+    """What the trials of a finding come to: ranked, and measured on test; `about` and `task` as `planned` has them."""
     names = [subtask.name for subtask in task.subtasks]
-    table = rank(best, model.widths, names, task.name, config.seed)
+    table = rank([reduce_trial(own) for own in scores], model.widths, names, task.name, config.seed)
     inputs = [Inputs.beside(model, task, prompt) for prompt in prompts]
     with _timed(log, "test"):
         results, tested = measure(inputs, prompts, scores, table.to_pandas(), config.seed)
-    about |= {
+    whole = {
+        **about,
         "positions": prompts[0].positions,
         "cut": {split: inputs[0].tokens(split).cut for split in ("train", "dev", "test")},
         "totals": scores[0].totals.tolist(),
         "tuning": [prompt.record() for prompt in prompts],
         "results": results,
     }
-    skill = SkillNeurons(about, table, prompts, scores, tested, log, _task=task)
-    if run is None:
-        return skill
-    skill.save(run.folder)
-    return SkillNeurons.load(run.folder)
+    return SkillNeurons(whole, table, prompts, scores, tested, log, _task=task)
 
 
 def _trials(

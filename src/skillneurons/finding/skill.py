@@ -171,9 +171,10 @@ class SkillNeurons:
         run = Run(Path(folder))
         run.begin(self.about)
         identity = self.about["identity"]
-        for trial, (prompt, scores) in enumerate(zip(self.prompts, self.scores, strict=True)):
-            if run.read_trial(trial, identity) is None:
-                run.write_trial(trial, identity, prompt, scores)
+        each = zip(trial_identities(self.about), self.prompts, self.scores, strict=True)
+        for trial, (own, prompt, scores) in enumerate(each):
+            if run.read_trial(trial, own) is None:
+                run.write_trial(trial, own, prompt, scores)
         if self.about["source"]["task"] is None:
             self.task.save(run.folder / TASK)
         run.write_neurons(self.neurons)
@@ -190,7 +191,7 @@ class SkillNeurons:
         """
         run = Run(Path(folder))
         about = run.read()
-        trials = [run.read_trial(trial, about["identity"]) for trial in range(about["trials"])]
+        trials = [run.read_trial(trial, own) for trial, own in enumerate(trial_identities(about))]
         gone = [run.trial(trial).name for trial, found in enumerate(trials) if found is None]
         if gone:
             raise SkillNeuronsError(
@@ -219,6 +220,11 @@ class SkillNeurons:
             self._frame, self.widths, order, count=count, fraction=fraction, scope=scope, subtask=name,
             parts=[name] if name in parts else parts, seed=seed,
         )  # fmt: skip
+
+
+def trial_identities(about: dict[str, Any]) -> list[str]:
+    """The identity in each trial's file: the run's own, unless its trials were made before it, for a study."""
+    return about.get("trial_identities", [about["identity"]] * about["trials"])
 
 
 def plan_of(about: dict[str, Any]) -> dict[str, Any]:

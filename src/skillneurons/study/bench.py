@@ -1,7 +1,7 @@
 """What the steps of a study work with: its model and its tasks, each loaded once a process.
 
     bench = Bench(study, device="auto")
-    bench.model; bench.task("sst2")              # limited as the study's tuning has it
+    bench.model; bench.tasks["sst2"]             # with all its samples: a step takes as many as it is told to
     bench.prints                                 # fingerprints, by task; the model's under MODEL
 
 Nothing is loaded before it is asked for.
@@ -41,7 +41,7 @@ class Bench:
 
         Raises `SkillNeuronsError` where one cannot be loaded, and for two of one name.
         """
-        found = [limited(load_task(source), self.study.tuning) for source in self.study.tasks]
+        found = [load_task(source) for source in self.study.tasks]
         names = [task.name for task in found]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SkillNeuronsError(
@@ -49,6 +49,11 @@ class Bench:
                 "it another name in its file."
             )
         return dict(zip(names, found, strict=True))
+
+    @cached_property
+    def used(self) -> dict[str, Task]:
+        """The tasks with as many samples as the study's tuning has it."""
+        return {name: limited(task, self.study.tuning) for name, task in self.tasks.items()}
 
     @cached_property
     def prints(self) -> dict[str, str]:

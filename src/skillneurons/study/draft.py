@@ -2,9 +2,11 @@
 
     steps = draft(study, {"sst2": Sizes(54_000, 13_000, 872)})       # plan.py gives them keys
 
-Names tell what a step is of: `tune/sst2/0`, `score/sst2/0`, `rank/sst2`; then `<experiment>/<task>`, or `<experiment>`
-where it is of all tasks together; at last `draw/<experiment>`, its tables and figures. Costs are what a step asks of
-the model at most: where tuning stops early it is less.
+Names tell what a step is of: `tune/sst2/0`, `score/sst2/0`, `rank/sst2`; then `<experiment>/<task>`, before it its
+parts (`perturbation/sst2/own`, `label-words/sst2/seed-1`), or `<experiment>` where it is of all tasks together; at last
+`draw/<experiment>`, its tables and figures. Costs are what a step asks of the model at most: where tuning stops early
+it is less. A configuration has what its step goes by and no more: the limit of a split that it does not read would
+have it done anew for nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ from typing import Any
 
 from ..config import Config
 from ..evidence.config import PerturbConfig
+from ..evidence.label_words import tuning_of
+from ..evidence.origins import DRAWN, HARD, PROMPTS, RANDOM
 from ..pruning.config import PruneConfig
 from ..tasks import Task
+from ..tuning.config import TuneConfig
 from ..tuning.tune import RATES, ROUNDS
+from ..tuning.tuned import OF_PROMPTS
 from .config import TOGETHER, Experiment, StudyConfig
 from .step import Cost, Step
 
@@ -75,8 +81,7 @@ class _Draft:
     def finding(self, task: str, sizes: Sizes) -> Iterator[Step]:
         """Tune, score, rank."""
         tuning = self.study.tuning
-        own = _plain(tuning)
-        del own["trials"]
+        own, limits = _only_tuning(tuning), {"train": tuning.train_limit, "dev": tuning.dev_limit}
         first = f"tune/{task}/0"
         for start in range(0, tuning.trials, tuning.together):
             group = list(range(start, min(start + tuning.together, tuning.trials)))
@@ -87,7 +92,7 @@ class _Draft:
             yield Step(name, "tune", {"tuning": own, "trials": group}, (task,), inputs, costs)
             for trial in group:
                 cost = Cost(tuning.positions, sizes.train + sizes.dev)
-                yield Step(f"score/{task}/{trial}", "score", {"trial": trial}, (task,), (name,), (cost,))
+                yield Step(f"score/{task}/{trial}", "score", {"trial": trial} | limits, (task,), (name,), (cost,))
         scores = tuple(f"score/{task}/{trial}" for trial in range(tuning.trials))
         yield Step(f"rank/{task}", "rank", _plain(tuning), (task,), scores, (self.measured(sizes, tuning.trials),))
 
@@ -108,12 +113,10 @@ class _Draft:
         yield from step("pooled", None, Cost(0, sizes.train + sizes.dev))
         yield from step("choices", None)
         yield from step("words", study.words, Cost(positions, getattr(sizes, study.words.split)))
-        words = study.label_word_options
-        several = [own for _ in range(words.sets + words.seeds) for own in self.found(sizes, words.trials)]
-        yield from step("label-words", words, *several)
-        untuned = [own for _ in range(2) for own in self.found(sizes, trials, tuned=False)]
-        hard = self.found(sizes, min(trials, sizes.hard), tuned=False)
-        yield from step("origins", None, *untuned, *hard)
+        if self.wanted("label-words"):
+            yield from self.label_words(task, sizes)
+        if self.wanted("origins"):
+            yield from self.origins(task, sizes)
         pushes = 2 * len(study.steering.doses) * (1 + study.steering.draws)
         yield from step(
             "steering", study.steering, Cost(positions, pushes * trials * getattr(sizes, study.steering.split))
@@ -123,32 +126,64 @@ class _Draft:
         yield from self.curves("perturbation-relative", task, sizes, study.perturbation_relative)
         for method in self.methods():
             own = study.adapter if method == "adapter" else study.bitfit
-            tuned, options = f"tuned-{method}/{task}", {"method": _plain(own), "tuning": _plain(tuning)}
+            loop = {name: value for name, value in _only_tuning(tuning).items() if name not in OF_PROMPTS}
+            tuned, options = f"tuned-{method}/{task}", {"method": _plain(own), "tuning": loop | {"trials": trials}}
             yield Step(tuned, "tune-method", options, (task,), (), (self.tuned(sizes, trials, 0),))
             yield from self.curves(method, task, sizes, study.perturbation_relative, tuned)
+
+    def label_words(self, task: str, sizes: Sizes) -> Iterator[Step]:
+        """A finding for each set of words and each seed, then all of them side by side."""
+        config = self.study.label_word_options
+        runs = [(f"words-{place + 1}", place, {"set": place, "seed": config.seed}) for place in range(config.sets)]
+        runs += [(f"seed-{place + 1}", place, {}) for place in range(config.seeds)]
+        for name, place, words in runs:
+            own = {"tuning": _plain(tuning_of(config, config.seed + place)), "words": words}
+            costs = self.found(sizes, config.trials)
+            yield Step(f"label-words/{task}/{name}", "finding", own, (task,), (), costs)
+        inputs = tuple(f"label-words/{task}/{name}" for name, _, _ in runs)
+        yield Step(f"label-words/{task}", "label-words", _plain(config), (task,), inputs)
+
+    def origins(self, task: str, sizes: Sizes) -> Iterator[Step]:
+        """A finding for each kind of prompts that are not tuned, one in a random model, then all side by side."""
+        tuning, inputs = self.study.tuning, [f"rank/{task}"]
+        for origin in (RANDOM, HARD, DRAWN):
+            prompt = PROMPTS.get(origin, "random")
+            own = {"tuning": _plain(tuning.model_copy(update={"prompt": prompt})), "random_model": origin == DRAWN}
+            trials = min(tuning.trials, sizes.hard) if origin == HARD else tuning.trials
+            inputs.append(f"origins/{task}/{origin.replace(' ', '-')}")
+            yield Step(inputs[-1], "finding", own, (task,), (), self.found(sizes, trials, tuned=False))
+        yield Step(f"origins/{task}", "origins", {}, (task,), tuple(inputs))
 
     def curves(
         self, name: Experiment, task: str, sizes: Sizes, config: PerturbConfig, tuned: str | None = None
     ) -> Iterator[Step]:
-        """Curves, where they are asked for or what rests on them is."""
+        """Curves, where they are asked for or what rests on them is: the points of each order, then all of them."""
         resting = [own for own, of in CURVES_OF.items() if name in of]
         if not self.wanted(name, *resting):
             return
-        others = tuple(other for other in self.tasks if other != task) if self.wanted(*resting) else ()
-        inputs = [f"rank/{own}" for own in (task, *others)]
+        others = [other for other in self.tasks if other != task] if self.wanted(*resting) else []
+        by = [f"rank/{task}", *([] if tuned is None else [tuned])]  # whose prompts, or what else, answer
+        start, own = f"{name}/{task}/start", f"{name}/{task}/own"
+        orders: dict[str, tuple[str, tuple[str, ...]]] = {
+            f"{name}/{task}/of-{other}": (f"rank/{other}", (task, other)) for other in others
+        }
         if tuned is None and self.wanted("selectivity"):
-            inputs.append(f"selectivity/{task}")
-        elif tuned is not None:
-            inputs.append(tuned)
+            orders[f"{name}/{task}/by-index"] = (f"selectivity/{task}", (task,))
+        trials, positions = self.study.tuning.trials, self.study.tuning.positions if tuned is None else 0
         samples = getattr(sizes, config.split)
-        samples = min(samples, config.limit or samples)
-        orders = len(inputs) + config.bottom + config.draws - (tuned is not None)
-        trials = self.study.tuning.trials
-        cost = Cost(
-            self.study.tuning.positions if tuned is None else 0,
-            trials * (1 + orders * (len(config.shares) - 1)) * samples + (trials * sizes.dev if config.relative else 0),
-        )
-        yield Step(f"{name}/{task}", "curves", _plain(config), (task, *others), tuple(inputs), (cost,))
+        samples = trials * min(samples, config.limit or samples)
+        points = (len(config.shares) - 1) * samples
+
+        def part(step: str, which: str, tasks: tuple[str, ...], inputs: list[str], passed: int) -> Step:
+            options = {"part": which, "curves": _plain(config)}
+            return Step(step, "points", options, tasks, (*by, *inputs), (Cost(positions, passed),))
+
+        yield part(start, "start", (task,), [], samples + (trials * sizes.dev if config.relative else 0))
+        yield part(own, "own", (task,), [start], (1 + config.bottom + config.draws) * points)
+        for step, (order, tasks) in orders.items():
+            yield part(step, "others", tasks, [order, start], points)
+        inputs = (*by, *(order for order, _ in orders.values()), start, own, *orders)
+        yield Step(f"{name}/{task}", "curves", _plain(config), (task, *others), inputs)
 
     def together(self) -> Iterator[Step]:
         """The experiments on all tasks."""
@@ -206,6 +241,11 @@ class _Draft:
             tuned = self.tuned(sizes, own.trials)
             share = 1.0 if config.steps is None else min(1.0, config.steps * own.batch * own.trials / tuned.tuned)
             yield Cost(own.positions, int(share * tuned.passed) + own.trials * sizes.test, int(share * tuned.tuned))
+
+
+def _only_tuning(config: TuneConfig) -> dict[str, Any]:
+    """What a trial's tuning goes by: neither how many trials there are, nor test."""
+    return {name: value for name, value in _plain(config).items() if name not in ("trials", "test_limit")}
 
 
 def _plain(config: Config) -> dict[str, Any]:

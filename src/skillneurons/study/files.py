@@ -3,7 +3,7 @@
     files = Files("runs/store"); files = Files("s3://bucket/store")
     files.write("steps/1.json", b"..."); files.read("steps/1.json")     # None where there is none
     files.create("leases/1.json", b"...")                               # False where there is one already
-    files.sizes("objects/1"); files.remove("objects/1")
+    files.size("objects/1"); files.sizes("steps"); files.remove("objects/1")
 
 In a folder a file is written in `.writing`, where a kill leaves it, and renamed; elsewhere one request puts it, and
 nothing is ever renamed.
@@ -16,13 +16,15 @@ import contextlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from ..errors import SkillNeuronsError
+from ..errors import SkillNeuronsError, Unwritable
+from ..files import unwritable
 
 WRITING = ".writing"
 """The folder of files that are not whole yet."""
@@ -31,7 +33,8 @@ WRITING = ".writing"
 class Files:
     """Files by their names under `address`; folders come and go with them.
 
-    Every method raises `SkillNeuronsError` where the address does not answer, has no room or gives no rights.
+    Every method raises `SkillNeuronsError` where the address does not answer, has no room or gives no rights; one that
+    writes, `Unwritable`.
     """
 
     def __init__(self, address: str | Path) -> None:
@@ -88,6 +91,15 @@ class Files:
                 with self._written(source) as temporary:
                     temporary.replace(path)
 
+    def size(self, name: str) -> int | None:
+        """A file's bytes; None where there is no such file."""
+        with self._explained("read", name):
+            try:
+                about = self._fs.info(self._path(name))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return int(about["size"]) if about["type"] == "file" else None
+
     def sizes(self, under: str) -> dict[str, int]:
         """The files under a folder, at any depth: their names and bytes; none where there is no such folder."""
         with self._explained("read", under):
@@ -134,7 +146,29 @@ class Files:
             raise
         except Exception as error:
             reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}".strip()
-            raise SkillNeuronsError(
+            kind = Unwritable if what == "write" else SkillNeuronsError
+            raise kind(
                 f"cannot {what} {name} in {self.address}: {reason}. What was finished before is kept; see to room, "
                 "rights or the connection, or choose another store, and run the same command again."
             ) from error
+
+
+def linked(source: Path, path: Path, writing: Path) -> None:
+    """Give a file a second name, in place of what has that name; a copy where the disk knows no second names.
+
+    `writing` is a folder of the same disk, where a kill leaves what has no name yet. Raises `Unwritable`.
+    """
+    try:
+        for folder in (path.parent, writing):
+            folder.mkdir(parents=True, exist_ok=True)
+        temporary = writing / uuid.uuid4().hex
+        try:
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copyfile(source, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)  # it stays where both names were of one file already
+    except OSError as error:
+        raise unwritable(path, error) from error

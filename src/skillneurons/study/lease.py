@@ -43,8 +43,9 @@ def leased(files: Files, name: str, seconds: float = SECONDS) -> Iterator[bool]:
     finally:
         done.set()
         renewing.join()
-        if _mine(_read(files, name)):
-            files.remove(name)
+        with contextlib.suppress(SkillNeuronsError):  # it ends by itself
+            if _mine(_read(files, name)):
+                files.remove(name)
 
 
 def held(files: Files, name: str) -> bool:

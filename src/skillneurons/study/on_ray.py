@@ -89,6 +89,8 @@ def on_ray(study: StudyConfig, store: Store, plan: Plan, place: Place, device: s
             try:
                 outcomes[name] = ray.get(ready)
             except ray.exceptions.RayError as error:  # its workers died, or those of an input
+                if isinstance(cause := getattr(error, "cause", None), SkillNeuronsError):
+                    raise cause from None  # the store's: of no step alone
                 outcomes[name] = _lost(name, plan, outcomes, str(error).splitlines()[0])
             tell(outcomes[name])
         return {name: outcomes[name] for name in names}

@@ -19,10 +19,11 @@ MODEL = ""
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps by their names, in the order given but each after its inputs; keys likewise."""
+    """Steps by their names, in the order given but each after its inputs; keys likewise; versions by kinds."""
 
     steps: Mapping[str, Step]
     keys: Mapping[str, str]
+    versions: Mapping[str, int]
 
     @classmethod
     def of(cls, steps: Iterable[Step], versions: Mapping[str, int], prints: Mapping[str, str]) -> Plan:
@@ -54,4 +55,4 @@ class Plan:
         for step in given:
             if step.name not in keys:
                 place(step.name)
-        return cls({name: named[name] for name in keys}, keys)
+        return cls({name: named[name] for name in keys}, keys, versions)

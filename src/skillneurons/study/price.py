@@ -117,7 +117,7 @@ def price(
     bench = Bench(study, device)
     try:
         plan = planned(bench)
-        sizes = {name: (Sizes.of(task), _tokens(task, study.tuning)) for name, task in bench.tasks.items()}
+        sizes = {name: (Sizes.of(task), _tokens(task, study.tuning)) for name, task in bench.used.items()}
         shape = shape_of(bench.model)
         steps = list(plan.steps.values())
         kept = Store(store)

@@ -3,14 +3,16 @@
     result = publish(study, plan, outcomes, store, "runs/mine")
     result = StudyResult.load("runs/mine")
     result.sections[0].verdicts; result.table("origins"); result.figure("origins")
-    result.run("sst2")                                 # the folder of a task's finding
+    result.run("sst2")                                 # the folder of a task's finding, in short
 
-The folder holds `study.json` (all of this in words and keys), `tables/` (CSV and Markdown) and `figures/` (SVG and
-PNG); what they were made of stays in the store. Of a study that is not finished the folder has what is there.
+The folder holds `study.json` (all of this in words and keys), `tables/` (CSV and Markdown), `figures/` (SVG and PNG)
+and `findings/` (run.json and neurons.parquet of each task); what they were made of stays in the store. Of a study that
+is not finished the folder has what is there.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,8 @@ from .work import Outcome
 
 NAME = "study.json"
 FORMAT = 1
+FINDING = ("run.json", "neurons.parquet")
+"""What the folder has of a finding."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,16 @@ class StudyResult:
 
     def table(self, name: str) -> pd.DataFrame:
         """A table by its name; `<experiment>-paper` has the paper's figures beside ours, where it has some."""
-        return pd.read_csv(self.folder / "tables" / f"{name}.csv")
+        path = inside(self.folder / "tables", f"{name}.csv")
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])  # a word may be "null"
 
     def figure(self, name: str, form: str = "svg") -> Path:
         """A figure's file, `svg` or `png`."""
-        return self.folder / "figures" / f"{name}.{form}"
+        return inside(self.folder / "figures", f"{name}.{form}")
+
+    def run(self, task: str) -> Path:
+        """The folder with run.json and neurons.parquet of a task's finding, if it has one."""
+        return inside(self.folder / "findings", task)
 
     def output(self, step: str) -> Path:
         """The folder of a step's output, such as `rank/sst2`: a run, or `curves.json` and its arrays.
@@ -86,7 +95,7 @@ class StudyResult:
             lines.append(Text(f"{name} failed, and {needing} steps that need it were skipped: {reason}", style="red"))
         there = sum(own["state"] == "there" for own in self.steps.values())
         steps = f"{there} of {len(self.steps)} steps are there."
-        lines.append(Text(f"\n{steps} Kept in {self.folder}: {NAME}, tables, figures."))
+        lines.append(Text(f"\n{steps} Kept in {self.folder}: {NAME}, tables, figures, findings."))
         return Group(*lines)
 
     @classmethod
@@ -96,8 +105,12 @@ class StudyResult:
         own = read_json(Path(folder) / NAME, remedy)
         if not isinstance(own, dict) or own.get("format") != FORMAT:
             raise SkillNeuronsError(f"{Path(folder) / NAME} is of another version, or no study's. {remedy}")
-        sections = tuple(Section.read(section) for section in own["sections"])
-        return cls(Path(folder), own["study"], own["steps"], sections, own["store"])
+        try:
+            sections = tuple(Section.read(section) for section in own["sections"])
+            store = own["store"] if "://" in own["store"] else str((Path(folder) / own["store"]).resolve())
+            return cls(Path(folder), own["study"], own["steps"], sections, store)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SkillNeuronsError(f"{Path(folder) / NAME} is not whole ({error!r}). {remedy}") from error
 
 
 def publish(
@@ -111,29 +124,33 @@ def publish(
     folder = Path(folder)
     sections: list[Section] = []
     for name, step in plan.steps.items():
-        if step.kind == "draw" and outcomes[name].there:
-            own = store.fetch(plan.keys[name])
-            sections.append(Section.load(own))
-            _copy(own, folder, sections[-1])
+        if step.kind not in ("draw", "rank") or not outcomes[name].there:
+            continue
+        own = store.fetch(plan.keys[name])
+        if step.kind == "rank":
+            _copy(own, inside(folder / "findings", step.tasks[0]), FINDING)
+            continue
+        sections.append(Section.load(own))
+        for part, names, forms in (
+            ("tables", sections[-1].tables, ("csv", "md")), ("figures", sections[-1].figures, ("svg", "png")),
+        ):  # fmt: skip
+            _copy(own / part, folder / part, [f"{name}.{form}" for name in names for form in forms])
     steps = {
         name: {"key": plan.keys[name], "kind": plan.steps[name].kind, "inputs": list(plan.steps[name].inputs)}
         | {"state": "there" if own.there else own.state, "reason": own.reason}
         for name, own in ((name, outcomes[name]) for name in plan.steps)
     }
-    result = StudyResult(folder, study.model_dump(mode="json", by_alias=True), steps, tuple(sections), store.address)
-    content = {"format": FORMAT, "study": result.about, "store": result.store, "steps": steps}
+    here, address = store.files.folder, store.address
+    if here is not None:  # the same words wherever the two folders lie
+        here, address = here.resolve(), os.path.relpath(here.resolve(), folder.resolve())
+    about = study.model_dump(mode="json", by_alias=True)
+    result = StudyResult(folder, about, steps, tuple(sections), str(here or address))
+    content = {"format": FORMAT, "study": about, "store": address, "steps": steps}
     write_json(folder / NAME, content | {"sections": [asdict(section) for section in sections]})
     return result
 
 
-def _copy(own: Path, folder: Path, section: Section) -> None:
-    for part, names, forms in (
-        ("tables", section.tables, ("csv", "md")), ("figures", section.figures, ("svg", "png")),
-    ):  # fmt: skip
-        for file in _files(names, forms):
-            with replacing(inside(folder / part, file)) as temporary:
-                temporary.write_bytes(inside(own / part, file).read_bytes())
-
-
-def _files(names: Sequence[str], forms: Sequence[str]) -> list[str]:
-    return [f"{name}.{form}" for name in names for form in forms]
+def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
+    for name in names:
+        with replacing(inside(target, name)) as temporary:
+            temporary.write_bytes(inside(source, name).read_bytes())

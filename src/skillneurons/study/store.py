@@ -8,12 +8,16 @@
 
 Where it all lies:
 
-    objects/<content>/...      files of one output, under a hash of their names and contents
+    objects/<checksum>         a file, under the SHA-256 of its content
     steps/<key>.json           a step's receipt: its kind and name, its inputs, its files with sizes and checksums
     leases/<key>.json          who is at work on it, and until when
     logs/<key>.json            what may differ: seconds, machine
     studies/<name>.json        the keys that a study needs
-    unfinished/<key>/          state of work under way; of a store that is no folder, in the user's cache
+
+and on this machine, in the store's folder or, of an address that is none, in the user's cache:
+
+    outputs/<content>/...      the files of one output by their names: second names of the objects
+    unfinished/<key>/          state of work under way
 
 An output is there when its receipt is, which is written last and carries a checksum of itself: what is half written is
 not there. What has the same content is written once. A receipt is never replaced by another of its key, so whoever
@@ -27,14 +31,14 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import SkillNeuronsError
 from ..files import cache_folder, digest, inside, replacing
-from .files import WRITING, Files
+from .files import WRITING, Files, linked
 from .lease import SECONDS, held, leased
+from .receipt import Receipt, sha256
 
 
 class Spoiled(Exception):
@@ -45,43 +49,6 @@ class Spoiled(Exception):
         self.key = key
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """What a step gave: `files` has, by name, bytes and SHA-256; `about` its kind, its name and its inputs' keys."""
-
-    key: str
-    about: Mapping[str, Any]
-    files: Mapping[str, tuple[int, str]]
-
-    @property
-    def content(self) -> str:
-        """The hash of the files' names and contents."""
-        return digest(*(part for name, (_, checksum) in sorted(self.files.items()) for part in (name, checksum)))
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(size for size, _ in self.files.values())
-
-    def written(self) -> bytes:
-        """As the store keeps it, sealed."""
-        content = {"key": self.key, "about": dict(self.about), "files": dict(self.files)}
-        whole = json.dumps(content, sort_keys=True)
-        return json.dumps({"seal": digest(whole), **content}, indent=1, sort_keys=True).encode()
-
-    @classmethod
-    def read(cls, key: str, written: bytes | None) -> Receipt | None:
-        """What was written; None where it is not whole, or of another key."""
-        try:
-            content = json.loads(written or b"")
-            seal = content.pop("seal")
-            if seal != digest(json.dumps(content, sort_keys=True)) or content["key"] != key:
-                return None
-            return cls(key, content["about"], {name: (size, own) for name, (size, own) in content["files"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-
 class Store:
     """What steps gave, under `address`; `lease` are the seconds after which unrenewed work is anybody's."""
 
@@ -89,6 +56,8 @@ class Store:
         self.address = str(address)
         self.files = Files(address)
         self.lease = lease
+        self.here = self.files.folder or cache_folder() / "study" / digest(self.address)
+        """Where outputs are read and work is done, on this machine."""
         self._checked: set[str] = set()
 
     def receipt(self, key: str) -> Receipt | None:
@@ -104,16 +73,15 @@ class Store:
         """Keep the files of `folder` as the output of `key`, unless one is there already."""
         paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         receipt = Receipt(key, about, {name: (path.stat().st_size, sha256(path)) for name, path in paths.items()})
-        there = self.files.sizes(f"objects/{receipt.content}")
         for name, path in paths.items():
-            kept = f"objects/{receipt.content}/{name}"
-            if there.get(kept) != receipt.files[name][0]:
-                self.files.put(kept, path)
+            size, checksum = receipt.files[name]
+            if self.files.size(_object(checksum)) != size:
+                self.files.put(_object(checksum), path)
         if not self.has(key):
             self.files.write(f"steps/{key}.json", receipt.written())
 
     def fetch(self, key: str) -> Path:
-        """A folder with the files of an output; of an address that is no folder, a copy in the user's cache.
+        """A folder with the files of an output, which are not to be changed.
 
         Raises `Spoiled` where the output is not there or not whole; its receipt is gone then.
         """
@@ -121,18 +89,18 @@ class Store:
         if receipt is None or self._missing(receipt):
             self.withdraw(key)
             raise Spoiled(key)
-        own = self.files.folder or cache_folder() / "study"
-        folder = own / "objects" / receipt.content
+        folder = self.here / "outputs" / receipt.content
         if key in self._checked:
             return folder
         for name, (_, checksum) in receipt.files.items():
             path = inside(folder, name)
-            if self.files.folder is None and not (path.exists() and sha256(path) == checksum):
-                with replacing(path) as temporary:
-                    temporary.write_bytes(self.files.read(f"objects/{receipt.content}/{name}") or b"")
-            if sha256(path) != checksum:
-                self._discard(receipt, name)
+            if _is(path, checksum):
+                continue
+            if (source := self._brought(checksum)) is None:
+                self.files.remove(_object(checksum))  # or the next writer would leave it as it is
+                self.withdraw(key)
                 raise Spoiled(key)
+            linked(source, path, self.here / WRITING)
         self._checked.add(key)
         return folder
 
@@ -147,8 +115,7 @@ class Store:
 
     def scratch(self, key: str) -> Path:
         """Where work under way on a key may keep its state; on this machine."""
-        own = self.files.folder or cache_folder() / "study"
-        return own / "unfinished" / key
+        return self.here / "unfinished" / key
 
     def keys(self) -> list[str]:
         """The keys of all receipts, whole or not."""
@@ -161,15 +128,19 @@ class Store:
 
     def verify(self) -> Iterator[tuple[str, str | None]]:
         """Read everything again: every key, with what is wrong, None where nothing is. What is wrong is withdrawn."""
-        for key in self.keys():
-            receipt = self.receipt(key)
+        sound: dict[str, bool] = {}
+        for key, receipt in {key: self.receipt(key) for key in self.keys()}.items():
             if receipt is None:
                 self.withdraw(key)
                 yield key, "its receipt is not whole"
                 continue
-            wrong = [name for name, (_, checksum) in receipt.files.items() if self._sum(receipt, name) != checksum]
-            for name in wrong:
-                self._discard(receipt, name)
+            for checksum in {own for _, own in receipt.files.values()} - sound.keys():
+                sound[checksum] = self._sum(checksum) == checksum
+                if not sound[checksum]:
+                    self.files.remove(_object(checksum))
+            wrong = [name for name, (_, checksum) in receipt.files.items() if not sound[checksum]]
+            if wrong:
+                self.withdraw(key)
             yield key, f"{', '.join(wrong)} not what was written" if wrong else None
 
     def log(self, key: str, about: Mapping[str, Any]) -> None:
@@ -213,46 +184,56 @@ class Store:
                 "for them, or stop them."
             )
         needed = {key for keys in self.studies().values() for key in keys.values()}
-        receipts = {receipt.key: receipt for receipt in self.receipts()}
-        live = {receipt.content for key, receipt in receipts.items() if key in needed}
+        live = [receipt for receipt in self.receipts() if receipt.key in needed]
+        checksums = {checksum for receipt in live for _, checksum in receipt.files.values()}
         gone = [key for key in self.keys() if key not in needed]
-        dead = {name: size for name, size in self.files.sizes("objects").items() if name.split("/")[1] not in live}
+        dead = {name: size for name, size in self.files.sizes("objects").items() if name.split("/")[1] not in checksums}
         for key in gone:
             self.withdraw(key)
-        for content in {name.split("/")[1] for name in dead}:
-            self.files.remove(f"objects/{content}")
+        for name in dead:
+            self.files.remove(name)
         for name in self.files.sizes("logs"):
             if Path(name).stem not in needed:
                 self.files.remove(name)
-        for name in ("leases", WRITING):
-            self.files.remove(name)
-        for folder in self.scratch("").glob("*"):
-            if folder.name not in needed:
-                shutil.rmtree(folder, ignore_errors=True)
+        self.files.remove("leases")
+        contents = {receipt.content for receipt in live}
+        to_do = needed - {receipt.key for receipt in live}
+        for part, wanted in (("objects", checksums), ("outputs", contents), ("unfinished", to_do), (WRITING, set())):
+            for path in (self.here / part).glob("*"):
+                if path.name not in wanted:
+                    _removed(path)
         return len(gone), sum(dead.values())
 
     def _missing(self, receipt: Receipt) -> list[str]:
-        under = f"objects/{receipt.content}"
-        there = self.files.sizes(under)
-        return [name for name, (size, _) in receipt.files.items() if there.get(f"{under}/{name}") != size]
+        return [name for name, (size, own) in receipt.files.items() if self.files.size(_object(own)) != size]
 
-    def _discard(self, receipt: Receipt, name: str) -> None:
-        """A file is not what it was: remove it, so that it's written anew, and the receipts that count on it."""
-        self.files.remove(f"objects/{receipt.content}/{name}")
-        for other in list(self.receipts()):
-            if other.content == receipt.content:
-                self.withdraw(other.key)
+    def _brought(self, checksum: str) -> Path | None:
+        """A file of the store, on this machine; None where it is not what it was."""
+        path = self.here / _object(checksum)
+        if self.files.folder is None and not _is(path, checksum):
+            with replacing(path) as temporary:
+                temporary.write_bytes(self.files.read(_object(checksum)) or b"")
+        return path if _is(path, checksum) else None
 
-    def _sum(self, receipt: Receipt, name: str) -> str | None:
-        kept = f"objects/{receipt.content}/{name}"
+    def _sum(self, checksum: str) -> str | None:
+        """What the checksum of a file of the store is now; None where it is gone."""
         if self.files.folder is not None:
-            path = inside(self.files.folder, kept)
+            path = self.files.folder / _object(checksum)
             return sha256(path) if path.is_file() else None
-        content = self.files.read(kept)
+        content = self.files.read(_object(checksum))
         return None if content is None else hashlib.sha256(content).hexdigest()
 
 
-def sha256(path: Path) -> str:
-    """A file's checksum, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _object(checksum: str) -> str:
+    return f"objects/{checksum}"
+
+
+def _is(path: Path, checksum: str) -> bool:
+    return path.is_file() and sha256(path) == checksum
+
+
+def _removed(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -31,8 +31,8 @@ from .result import StudyResult, publish
 from .store import Spoiled, Store
 from .work import Outcome
 
-WAIT = 0.3
-"""Seconds after which a step that another process was at is tried again."""
+WAITS = (0.3, 5.0)
+"""Seconds after which steps that other processes were at are tried again: at first, and at most."""
 OFTEN = 3
 """Times that one output may be made anew in a study's course."""
 
@@ -52,7 +52,7 @@ def run_study(
     `store`: a folder, or any address that fsspec knows; `place`: where Ray runs and what a step takes. A step that
     fails is told in the result, with its reason, and what does not need it goes on. Raises `SkillNeuronsError` for
     mistakes in the file, a task or model that cannot be loaded, a Ray that does not answer, and a store or a folder
-    that cannot be used.
+    that cannot be used, also where its room ends on the way: what was finished before is kept.
     """
     study = read_study(file, assets)
     bench, kept = Bench(study, device), Store(store)
@@ -75,6 +75,7 @@ def settle(store: Store, plan: Plan, engine: Engine, outcomes: dict[str, Outcome
     Raises `SkillNeuronsError` where an output is spoiled again and again.
     """
     spoiled: Counter[str] = Counter()
+    wait, most = WAITS
     with progress("study", len(plan.steps), "steps", done=len(outcomes)) as advance:
 
         def tell(own: Outcome) -> None:
@@ -92,8 +93,11 @@ def settle(store: Store, plan: Plan, engine: Engine, outcomes: dict[str, Outcome
                     forget(plan, outcomes, own.reason)
             if spoiled and max(spoiled.values()) > OFTEN * len(plan.steps):
                 raise _broken(store)
-            if not any(own.state in ("made", "spoiled") for own in found.values()) and len(outcomes) < len(plan.steps):
-                time.sleep(WAIT)
+            if any(own.state in ("made", "kept", "spoiled") for own in found.values()):
+                wait = WAITS[0]
+            elif len(outcomes) < len(plan.steps):
+                time.sleep(wait)
+                wait = min(2 * wait, most)
 
 
 def forget(plan: Plan, outcomes: dict[str, Outcome], key: str) -> None:
@@ -115,7 +119,7 @@ def planned(bench: Bench) -> Plan:
     biases = suits(bench.model)
     if "bitfit" in bench.study.chosen and not biases:
         say("The model's layers have no biases: BitFit is left out.")
-    sizes = {name: Sizes.of(task) for name, task in bench.tasks.items()}
+    sizes = {name: Sizes.of(task) for name, task in bench.used.items()}
     return Plan.of(draft(bench.study, sizes, biases), VERSIONS, bench.prints)
 
 

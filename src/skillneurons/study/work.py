@@ -3,7 +3,8 @@
     done = do(store, bench, plan, "score/sst2/0", [])        # Outcome(name, "made", ...)
 
 An output is made in a folder of its own and put into the store when it is whole; what a killed step kept in `state`
-serves the next one, as long as the code is the same. Whatever goes wrong in a step is its outcome, not the study's end.
+serves the next one, as long as the code is the same. Whatever goes wrong in a step is its outcome; a store that cannot
+be read or written is the study's end.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from ..config import Config
-from ..errors import SkillNeuronsError
+from ..errors import SkillNeuronsError, Unwritable
+from ..files import unwritable
 from ..finding.find import code
 from ..finding.skill import SkillNeurons
 from ..models import Backbone
@@ -31,6 +34,8 @@ from .step import Step
 from .store import Spoiled, Store
 
 Options = TypeVar("Options", bound=Config)
+REMEDY = "Run `skillneurons store verify`, and the study again."
+"""What to do about an input that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,21 @@ class Work:
     """What a step is given: its inputs' folders by name, `out` for its output, `state` for what a kill spares."""
 
     bench: Bench
-    step: Step
+    plan: Plan
+    name: str
     inputs: Mapping[str, Path]
     out: Path
     state: Path
+
+    @property
+    def step(self) -> Step:
+        """The step."""
+        return self.plan.steps[self.name]
+
+    @property
+    def key(self) -> str:
+        """The step's key."""
+        return self.plan.keys[self.name]
 
     @property
     def model(self) -> Backbone:
@@ -70,7 +86,7 @@ class Work:
 
     @property
     def task(self) -> Task:
-        """The step's task, the first of several."""
+        """The step's task, the first of several; with all its samples."""
         return self.bench.tasks[self.step.tasks[0]]
 
     def options(self, kind: type[Options]) -> Options:
@@ -80,7 +96,7 @@ class Work:
     def skill(self, task: str | None = None) -> SkillNeurons:
         """The finding of a task, without one of the step's first."""
         name = task or self.step.tasks[0]
-        found = SkillNeurons.load(self.inputs[f"rank/{name}"]).with_task(self.bench.tasks[name])
+        found = SkillNeurons.load(self.inputs[f"rank/{name}"]).with_task(self.bench.used[name])
         return replace(found, folder=None)  # which is the store's: it names nothing, and nothing more goes into it
 
     def skills(self) -> list[SkillNeurons]:
@@ -91,22 +107,23 @@ class Work:
 def do(store: Store, bench: Bench, plan: Plan, name: str, inputs: Sequence[Outcome]) -> Outcome:
     """Do a step, unless its output is there, another process is at it, or an input is wanting.
 
-    `inputs`: what became of those that were not known to be there.
+    `inputs`: what became of those that were not known to be there. Raises `SkillNeuronsError` where the store cannot be
+    read or written.
     """
-    step, key = plan.steps[name], plan.keys[name]
-    if store.has(key):
+    if any(own.state in ("busy", "spoiled") for own in inputs):
+        return Outcome(name, "busy")  # the store is not asked: it may be far away
+    if store.has(plan.keys[name]):
         return Outcome(name, "kept")
     for own in inputs:
         if own.state in ("failed", "skipped"):
             return Outcome(name, "skipped", own.name if own.state == "failed" else own.reason)
-    if any(not own.there for own in inputs):
-        return Outcome(name, "busy")
-    return _done(store, bench, plan, name, step, key)
+    return _done(store, bench, plan, name)
 
 
-def _done(store: Store, bench: Bench, plan: Plan, name: str, step: Step, key: str) -> Outcome:
+def _done(store: Store, bench: Bench, plan: Plan, name: str) -> Outcome:
     from .kinds import KINDS  # which has functions of Work
 
+    step, key = plan.steps[name], plan.keys[name]
     with store.leased(key) as ours:
         if not ours:
             return Outcome(name, "busy")
@@ -118,21 +135,34 @@ def _done(store: Store, bench: Bench, plan: Plan, name: str, step: Step, key: st
         except Spoiled as error:
             return Outcome(name, "spoiled", error.key)
         scratch = store.scratch(key)
-        state = scratch / f"state-{code()[:12]}"
-        try:
-            state.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix="out-", dir=scratch, ignore_cleanup_errors=True) as out:
-                KINDS[step.kind].does(Work(bench, step, folders, Path(out), state))
+        with _places(scratch) as (state, out):
+            try:
+                KINDS[step.kind].does(Work(bench, plan, name, folders, out, state))
                 about = {"kind": step.kind, "name": name, "inputs": {other: plan.keys[other] for other in step.inputs}}
-                store.put(key, Path(out), about)
-        except Exception as error:  # of any kind: other steps do not need this one
-            if store.has(key):  # a process that took the lease over was quicker, and has tidied up
-                return Outcome(name, "kept")
-            return Outcome(name, "failed", _reason(error), time.monotonic() - began)
+                store.put(key, out, about)
+            except Exception as error:  # of any kind: other steps do not need this one
+                if store.has(key):  # a process that took the lease over was quicker, and has tidied up
+                    return Outcome(name, "kept")
+                if isinstance(error, Unwritable):  # the store's disk, where a step's own files lie as well
+                    raise
+                return Outcome(name, "failed", _reason(error), time.monotonic() - began)
         seconds = time.monotonic() - began
-        store.log(key, {"seconds": round(seconds, 3), "machine": platform.node(), "process": os.getpid()})
         shutil.rmtree(scratch, ignore_errors=True)
+        store.log(key, {"seconds": round(seconds, 3), "machine": platform.node(), "process": os.getpid()})
         return Outcome(name, "made", "", seconds)
+
+
+@contextmanager
+def _places(scratch: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder for state, and one for the output that is gone after the block; of the state none by other code."""
+    state = scratch / f"state-{code()[:12]}"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        out = tempfile.TemporaryDirectory(prefix="out-", dir=scratch, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise unwritable(scratch, error) from error
+    with out:
+        yield state, Path(out.name)
 
 
 def _reason(error: Exception) -> str:
