@@ -61,20 +61,6 @@ MASKS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_one_query_at_all_tokens_is_the_librarys(mask: str) -> None:
-    draw = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, 3, own, 4, dtype=torch.float64, generator=draw) for own in (1, 7, 7))
-    options: dict[str, Any] = {"attn_mask": MASKS[mask], "is_causal": mask == "causal"}
-    library = functional.scaled_dot_product_attention(query.repeat(1, 1, 7, 1), key, value, **options)
-    with Dropout(0):
-        own = functional.scaled_dot_product_attention(
-            query.expand(-1, -1, 7, -1), key, value, dropout_p=NEVER, **options
-        )
-    assert torch.allclose(own, library, rtol=1e-12, atol=1e-12)
-    assert (own.stride(-2) == 0) == (mask != "causal")
-
-
-@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(("scale", "grouped"), [(None, False), (0.7, True)])
 def test_attention_is_the_librarys(mask: str, scale: float | None, grouped: bool) -> None:
     draw = torch.Generator().manual_seed(0)

@@ -50,6 +50,15 @@ def test_keys_and_values_are_of_every_token(name: str, parts: set[str]) -> None:
     assert {path.rpartition(".")[2] for path in backbone(name).attending} == parts
 
 
+def test_in_training_the_attention_runs_whole() -> None:
+    own, tokenizer = fresh("bert")
+    model = sn.load_model(own, tokenizer=tokenizer)
+    batch = placed(model)
+    own.train()
+    for path in model.attending:
+        assert set(tokens_seen(model, path, lambda: model.answer(batch))) == {batch.attention.shape[1]}
+
+
 @pytest.mark.parametrize("name", NARROW)
 def test_the_prompts_gradient_is_the_same(name: str) -> None:
     model = backbone(name)

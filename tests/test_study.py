@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
+import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,11 +38,14 @@ from skillneurons.study.local import Local
 from skillneurons.study.price import price
 from skillneurons.study.published import PUBLISHED, TRIALS, beside_paper
 from skillneurons.study.result import StudyResult
+from skillneurons.study.settle import settle
 from skillneurons.study.store import Store
-from skillneurons.study.study import planned, run_study, settle
+from skillneurons.study.study import planned, run_study
 from skillneurons.study.work import Outcome, Work
+from skillneurons.study.workers import beside, suited
 
 from .commands import files
+from .families import tiny
 from .studies import begin, results, run, write_study
 
 GOLDEN = Path(__file__).with_name("study_results.json")
@@ -144,6 +150,30 @@ def test_findings_one_by_one_are_those_of_one_call(whole: tuple[Path, StudyResul
         assert {**kept.about, "identity": ""} == {**own.about, "identity": ""} and kept.rows == own.rows
         assert set(kept.arrays) == set(own.arrays)
         assert all(torch.equal(kept.arrays[array], own.arrays[array]) for array in own.arrays)
+
+
+def test_several_processes_share_the_steps(few: Path, tmp_path: Path) -> None:
+    """This one only looks on, and finds all done."""
+    file = again(few, tmp_path)
+    bench, store, threads = Bench(read_study(file)), Store(tmp_path / "store"), torch.get_num_threads()
+    plan = planned(bench)
+    with beside(store, bench, plan, 3):
+        deadline = time.monotonic() + 300
+        while not all(map(store.has, plan.keys.values())) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert torch.get_num_threads() == threads and not multiprocessing.active_children()
+    assert not store.files.sizes("leases")
+    assert os.getpid() not in {store.told(key)["process"] for key in plan.keys.values() if store.told(key)}
+    assert run(file, workers=3).whole and results(tmp_path) == results(few)
+
+
+def test_how_many_processes_suit_a_machine() -> None:
+    model, tokenizer = tiny("bert")
+    backbone = sn.load_model(model, tokenizer=tokenizer)
+    assert suited(backbone, 6) == 6
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skillneurons.study.workers.SMALL", 1000)
+        assert suited(backbone, 6) == 1
 
 
 def test_a_step_gives_the_same_bytes_under_newer_code(

@@ -47,7 +47,9 @@ class Study:
     rate: float | None = None
     """For the price: multiplications with additions a second, in 1e12, of the machine; without it, measured here."""
     engine: Literal["local", "ray"] = "local"
-    """In this process, or on a Ray cluster."""
+    """On this machine, or on a Ray cluster."""
+    workers: int | None = None
+    """Processes that share the steps of the engine local; without it one a core for a small model on a CPU."""
     ray: Ray = field(default_factory=Ray)
     assets: Path | None = None
     """The folder that {assets} stands for in the file; without it, SKILLNEURONS_ASSETS."""
@@ -70,7 +72,8 @@ class Study:
         from ..study.study import run_study
 
         found = run_study(
-            self.file, store=self.store, out=self.out, engine=self.engine, device=self.device, assets=self.assets,
+            self.file, store=self.store, out=self.out, engine=self.engine, workers=self.workers, device=self.device,
+            assets=self.assets,
             place=Place.make(address=self.ray.address, cpus=self.ray.cpus, gpus=self.ray.gpus),
         )  # fmt: skip
         terminal.print(found.screen())

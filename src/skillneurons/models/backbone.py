@@ -196,13 +196,14 @@ class Backbone:
     def answer(self, batch: Batch) -> Float[Tensor, "batch vocabulary"]:
         """Logits over the vocabulary at the answer token; the head runs there alone.
 
-        So do the last layer's FFN and its attention's query and output, unless somebody observes the neurons.
+        So do the last layer's FFN and its attention's query and output, unless somebody observes the neurons (the
+        attention's not in training, where it gains nothing to be seen).
         """
         _, calls = self._last
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._pass(batch))
             if batch.answer is not None and not self._now.watching:
-                for paths, spread in ((self.entrances, False), (self.attending, True)):
+                for paths, spread in ((self.entrances, False), (() if self.model.training else self.attending, True)):
                     modules = [self.model.get_submodule(path) for path in paths]
                     stack.enter_context(narrowed(modules, calls, batch.answer, spread))
             return self._answer(batch)

@@ -8,8 +8,6 @@ Drawing its masks takes the library as long as a fifth of a tuning step's multip
 fast attention off. While the block runs, masks are drawn as 16 random bits an entry, and attention under dropout is
 the formula's three products with nothing else: softmax(q k' / sqrt(d)), dropped, times v. An entry is dropped with
 `p` rounded to 1/65536, and what stays is divided by the share that stays, so that the mean is the entry itself.
-Where one token's query stands at all tokens, as in the last layer (see `shortcuts`), and all look at the same ones,
-attention is computed once for all.
 What is not `torch.nn.functional`'s dropout or attention is left alone.
 """
 
@@ -65,11 +63,6 @@ class Dropout(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Float[Tensor, "*batch token out"]:
         """As the library's, whose names these are."""
-        tokens, row = query.shape[-2], None if attn_mask is None else attn_mask[..., :1, :]
-        alike = attn_mask is None or row is None or torch.equal(row.expand_as(attn_mask), attn_mask)
-        if tokens > 1 and query.stride(-2) == 0 and alike and not is_causal:
-            once = self._attention(query[..., :1, :], key, value, row, dropout_p, False, scale, enable_gqa)
-            return once.expand(*once.shape[:-2], tokens, -1)
         if enable_gqa:
             key, value = (own.repeat_interleave(query.shape[-3] // own.shape[-3], -3) for own in (key, value))
         if is_causal:
