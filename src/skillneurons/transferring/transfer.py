@@ -77,7 +77,7 @@ def transfer(
     ]  # fmt: skip
     about = told(Transfer.version, config, *skills) | {
         "model": skills[0].about["model"], "tasks": names, "kinds": [skill.about["kind"] for skill in skills],
-        "majority": [skill.about["majority"] for skill in skills],
+        "majority": [goal.majority("test") for goal in asked.goals],
     }  # fmt: skip
     found = Transfer(about, rows, {name: torch.from_numpy(values) for name, values in matrices.items()})
     if folder is not None:
