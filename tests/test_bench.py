@@ -148,7 +148,8 @@ def test_multiplications_fall_from_what_is_read_and_from_pruning(found: Bench, s
     tokens, vocabulary = 1 + 3 + 9, dense.model.config.vocab_size
     width = dense.widths[-1]
     transform = hidden**2
-    assert own[DENSE] - own[READ] == (tokens - 1) * (2 * hidden * width + transform + hidden * vocabulary)
+    late = 2 * hidden**2  # queries and outputs of the last attention
+    assert own[DENSE] - own[READ] == (tokens - 1) * (2 * hidden * width + late + transform + hidden * vocabulary)
     cut = [before - after for before, after in zip(dense.widths, small.model(0).widths, strict=True)]
     rows = [tokens] * (dense.layers - 1) + [1]
     frozen = sum(2 * hidden * row * less for row, less in zip(rows, cut, strict=True))
