@@ -41,11 +41,11 @@ def test_two_nodes_give_what_one_process_gives_though_a_worker_is_killed(cluster
     file = write_study(tmp_path / "ray", ["choices"], ["single"])
     store = Store(tmp_path / "ray" / "store")
     killed: list[int] = []
+    over = threading.Event()
 
     def kill() -> None:
         """The first worker that holds a lease, in the middle of its step."""
-        deadline = time.monotonic() + 120
-        while not killed and time.monotonic() < deadline:
+        while not killed and not over.is_set():
             for name in store.files.sizes("leases"):
                 owner = json.loads(store.files.read(name) or b"{}")
                 if owner.get("pid") not in (None, os.getpid()):
@@ -56,8 +56,11 @@ def test_two_nodes_give_what_one_process_gives_though_a_worker_is_killed(cluster
 
     killer = threading.Thread(target=kill)
     killer.start()
-    found = run(file, engine="ray", place=Place(address=cluster))
-    killer.join()
+    try:
+        found = run(file, engine="ray", place=Place(address=cluster))
+    finally:
+        over.set()
+        killer.join()
     assert found.whole, found.failed
     assert len(killed) == 1
     local = write_study(tmp_path / "local", ["choices"], ["single"])

@@ -395,7 +395,7 @@ def test_waiting_asks_for_little_and_ever_less_often(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Store, "has", has)
     monkeypatch.setattr(Store, "leased", taken)
-    monkeypatch.setattr("skillneurons.study.study.time.sleep", sleep)
+    monkeypatch.setattr("skillneurons.study.settle.time.sleep", sleep)
     settle(store, plan, Local(store, bench, plan), outcomes)
     assert waits == [0.3, 0.6, 1.2, 2.4, 4.8, 5.0, 5.0] and {own.state for own in outcomes.values()} == {"kept"}
     assert asked == 7 * [plan.keys["tune/single/0"], plan.keys["tune/single/1"]]  # all others wait for these
