@@ -34,7 +34,7 @@ _HOMES = {
     "PerturbConfig": "evidence.config", "Curves": "evidence.curves", "perturb": "evidence.curves",
     "Order": "evidence.orders", "of_run": "evidence.orders", "of_scores": "evidence.orders",
     "Importance": "evidence.importance", "importance": "evidence.importance",
-    "mean_importance": "evidence.importance", "Gathered": "evidence.gather", "gather": "evidence.gather",
+    "mean_importance": "evidence.importance",
     "Correlation": "evidence.correlation", "correlate": "evidence.correlation",
     "Words": "evidence.word_result", "words": "evidence.words",
     "LabelWordSets": "evidence.label_words", "label_words": "evidence.label_words",
@@ -56,12 +56,12 @@ _HOMES = {
 
 __all__ = [
     "AdapterConfig", "Agreement", "Backbone", "Baseline", "BitFitConfig", "Choices", "Correlation", "Curves",
-    "Evaluation", "Gathered", "Importance", "LabelWordSets", "NeuronSet", "Noise", "NullConfig", "Nulls", "Order",
+    "Evaluation", "Importance", "LabelWordSets", "NeuronSet", "Noise", "NullConfig", "Nulls", "Order",
     "Origins", "PeerConfig", "Peers", "PerturbConfig", "Pooled", "Portrait", "Prefix", "Prompt", "PruneConfig",
     "Pruned", "Push", "Scale", "Selectivity", "Shipped", "SkillNeurons", "SkillNeuronsError", "SteerConfig",
     "Steering", "StudyResult", "Subtask", "Task", "Tokens", "Transfer", "TransferConfig", "TrialScores", "TuneConfig",
     "Tuned", "Within", "Words", "Zero", "bench", "by_token", "choices", "compare", "correlate", "draw", "evaluate",
-    "evaluate_tuned", "export", "find", "frozen_prompt", "gather", "importance", "label_words", "load_model",
+    "evaluate_tuned", "export", "find", "frozen_prompt", "importance", "label_words", "load_model",
     "load_pruned", "load_task", "mean_importance", "nulls", "of_run", "of_scores", "origins", "peers", "perturb",
     "pooled", "portrait", "portraits", "prune", "run_study", "score", "selectivity", "shorter", "spread", "stability",
     "steer", "transfer", "tune", "tune_weights", "within", "words",

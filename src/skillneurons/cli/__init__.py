@@ -12,7 +12,7 @@
     skillneurons importance RUN RUN...                  whose neurons each task needs
     skillneurons label-words MODEL TASK                 the same neurons under other label words?
     skillneurons pooled | choices | selectivity RUN     the paper's other ways to score a neuron
-    skillneurons evidence MODEL TASK TASK...            every experiment, side by side, on one page
+    skillneurons evidence MODEL TASK TASK...            every experiment, side by side, as a study
     skillneurons prune RUN                              a smaller model: the skill neurons stay, the others are frozen
     skillneurons predict FOLDER < lines                 labels by a pruned model
     skillneurons export FOLDER --int8                   a pruned model as ONNX
@@ -42,13 +42,13 @@ from ..config import explain
 from ..errors import SkillNeuronsError
 from ..progress import quiet
 from ..tuning.config import PRESETS, TuneConfig
-from .evidence import Gather, Origins, Perturb, Steer, Words
+from .evidence import Origins, Perturb, Steer, Words
 from .experiments import Choices, Correlate, Importance, LabelWords, Pooled, Selectivity
 from .finding import Compare, Demo, Find, Inspect, Neuron
 from .pruning import Predict, Prune
 from .report import Report
 from .shipping import Bench, Export
-from .study import Store, Study
+from .study import Everything, Store, Study
 from .transfer import Transfer
 
 DESCRIPTION = "Find the neurons of a pretrained Transformer that carry the skill a task needs. Begin with: demo."
@@ -82,7 +82,7 @@ def _parse(arguments: list[str]) -> Any:
     find = Find(tyro.MISSING, tyro.MISSING, config=options)
     origins = Origins(tyro.MISSING, tyro.MISSING, config=options)
     label_words = LabelWords(tyro.MISSING, tyro.MISSING, config=options)
-    gather = Gather(tyro.MISSING, tyro.MISSING, config=options)
+    everything = Everything(tyro.MISSING, tyro.MISSING, config=options)
     commands = (
         Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Find, tyro.conf.subcommand("find", default=find)]
@@ -98,7 +98,7 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Pooled, tyro.conf.subcommand("pooled")]
         | Annotated[Choices, tyro.conf.subcommand("choices")]
         | Annotated[Selectivity, tyro.conf.subcommand("selectivity")]
-        | Annotated[Gather, tyro.conf.subcommand("evidence", default=gather)]
+        | Annotated[Everything, tyro.conf.subcommand("evidence", default=everything)]
         | Annotated[Prune, tyro.conf.subcommand("prune")]
         | Annotated[Predict, tyro.conf.subcommand("predict")]
         | Annotated[Export, tyro.conf.subcommand("export")]

@@ -1,4 +1,4 @@
-"""The commands of the evidence: perturb, steer, words, origins, evidence."""
+"""The commands of the evidence: perturb, steer, words, origins."""
 
 from __future__ import annotations
 
@@ -149,50 +149,6 @@ class Origins:
         found = origins(model, task, config=self.config, out=out)
         console().print(found.screen())
         kept(found, found.plot(), out)
-
-
-@dataclass(frozen=True)
-class Gather:
-    """Run every experiment on several tasks, side by side, on one page."""
-
-    model: Annotated[Positional[str], tyro.conf.arg(metavar="MODEL")]
-    """Hub id, local folder, or miniature."""
-    tasks: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASK")]
-    """Names in the catalogue, miniature/NAME, or paths of task files; miniature stands for its seven."""
-    out: Path = Path("runs/evidence")
-    """Folder of everything; the same command goes on with it after a kill."""
-    preset: Literal["paper", "quick"] = "paper"
-    """Where the other options start from."""
-    config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
-    perturb: PerturbConfig = field(default_factory=PerturbConfig)
-    steer: SteerConfig = field(default_factory=SteerConfig)
-    device: str = "auto"
-    """Where to run: auto, cpu, cuda, cuda:1 ..."""
-    dtype: Dtype = "float32"
-    """Number format of the model."""
-    sites: str | None = None
-    """The down-projections' path with {layer}, for a model whose FFNs are not found."""
-    quiet: bool = False
-    """No progress and no remarks."""
-
-    def run(self) -> None:
-        """Everything, then the page."""
-        from ..evidence.gather import gather
-        from ..tasks import load_task
-        from ..tasks.miniature import MINIATURE_TASKS
-
-        names = [
-            name
-            for given in self.tasks
-            for name in ([f"miniature/{own}" for own in MINIATURE_TASKS] if given == "miniature" else [given])
-        ]
-        model = load(self.model, self.device, self.dtype, False, self.sites)
-        tasks = [load_task(name) for name in names]
-        found = gather(model, tasks, config=self.config, perturbing=self.perturb, steering=self.steer, out=self.out)
-        terminal = console()
-        for name, verdict in found.verdicts:
-            terminal.print(f"[bold]{name}[/bold]  {verdict}", soft_wrap=True)
-        terminal.print(f"\nKept in {self.out}. To look at: {found.page}", soft_wrap=True)
 
 
 def tuned_by(by: By, model: Backbone, skill: SkillNeurons, folder: Path) -> list[Tuned]:

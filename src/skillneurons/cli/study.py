@@ -1,23 +1,31 @@
-"""The commands of studies: study, store."""
+"""The commands of studies: study, evidence, store."""
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from pydantic import ValidationError
 from tyro.conf import Positional
 
+from ..config import explain
 from ..errors import SkillNeuronsError
+from ..evidence.config import PerturbConfig, SteerConfig
+from ..tuning.config import TuneConfig
 from ..units import in_bytes
-from .common import console
+from .common import Dtype, console
 
 if TYPE_CHECKING:
+    from ..study.config import StudyConfig
     from ..study.store import Store as Kept
 
 STORE = "runs/store"
+SPREADS = {"edit": "noise", "std": 1.0, "relative": True}
+"""The noise that stands beside one of the same size for all neurons: each neuron's own spread."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,72 @@ class Study:
         terminal.print(f"To look at: {publish(found)}", soft_wrap=True)
         if found.failed:
             sys.exit(1)
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Run every experiment of the evidence on several tasks, side by side: a study, whose file it writes."""
+
+    model: Annotated[Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Hub id, local folder, or miniature."""
+    tasks: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASK")]
+    """Names in the catalogue, miniature/NAME, or paths of task files; miniature stands for its seven."""
+    out: Path = Path("runs/evidence")
+    """Folder of everything; the same command goes on with it after a kill."""
+    preset: Literal["paper", "quick"] = "paper"
+    """Where the other options start from."""
+    config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
+    perturb: PerturbConfig = field(default_factory=PerturbConfig)
+    steer: SteerConfig = field(default_factory=SteerConfig)
+    workers: int | None = None
+    """Processes that share the steps; without it one a core for a small model on a CPU."""
+    device: str = "auto"
+    """Where to run: auto, cpu, cuda, cuda:1 ..."""
+    dtype: Dtype = "float32"
+    """Number format of the model."""
+    sites: str | None = None
+    """The down-projections' path with {layer}, for a model whose FFNs are not found."""
+    quiet: bool = False
+    """No progress and no remarks."""
+
+    def run(self) -> None:
+        """Write the study's file, run it."""
+        from ..files import replacing
+        from ..study.config import as_file
+
+        text, file = as_file(self.study()), self.out / "study.toml"
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        Study(file, self.out, str(self.out / "store"), workers=self.workers, device=self.device).run()
+
+    def study(self) -> StudyConfig:
+        """The study of these options.
+
+        Raises `SkillNeuronsError` where they do not fit, such as a single task, whose order stands beside none.
+        """
+        from ..study.config import EVIDENCE, ModelSection, StudyConfig, placed
+        from ..tasks.miniature import MINIATURE_TASKS
+
+        tasks = [
+            name
+            for given in self.tasks
+            for name in ([f"miniature/{own}" for own in MINIATURE_TASKS] if given == "miniature" else [given])
+        ]
+        here, perturb = Path.cwd(), self.perturb
+        left = set() if self.config.trials > 1 else {"stability"}
+        if relative := perturb.relative and perturb.edit == "noise":
+            left |= {"perturbation", "importance"}  # which would be the same once more
+        try:
+            return StudyConfig(
+                name=re.sub(r"[^\w-]", "-", self.out.resolve().name),
+                model=ModelSection(source=placed(self.model, here), dtype=self.dtype, sites=self.sites),
+                tasks=tuple(placed(name, here) for name in tasks), tuning=self.config,
+                experiments=tuple(own for own in EVIDENCE if own not in left), perturbation=perturb,
+                perturbation_relative=perturb if relative else perturb.model_copy(update=SPREADS),
+                steering=self.steer,
+            )  # fmt: skip
+        except ValidationError as error:
+            raise explain(error, "these options do not fit") from None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ the options of the commands; all mistakes are told at once.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -42,6 +43,8 @@ Experiment = Literal[
     "steering", "prune", "transfer",
 ]  # fmt: skip
 EXPERIMENTS: tuple[Experiment, ...] = get_args(Experiment)
+EVIDENCE: tuple[Experiment, ...] = tuple(name for name in EXPERIMENTS if name not in ("nulls", "prune", "transfer"))
+"""Those of the paper's sections 4 and 5 and of its appendices, and steering."""
 TOGETHER: tuple[Experiment, ...] = (
     "importance", "importance-relative", "importance-tuned", "correlation", "transfer",
 )  # fmt: skip
@@ -179,12 +182,28 @@ def read_study(file: str | Path, assets: str | Path | None = None) -> StudyConfi
     except ValidationError as error:
         raise problems(f"the study file {file} cannot be used", _told(error)) from None
     base, found = file.parent.resolve(), assets or os.environ.get("SKILLNEURONS_ASSETS")
-    model = study.model.model_copy(update={"source": _placed(study.model.source, base, found)})
-    tasks = tuple(_placed(task, base, found) for task in study.tasks)
+    model = study.model.model_copy(update={"source": placed(study.model.source, base, found)})
+    tasks = tuple(placed(task, base, found) for task in study.tasks)
     return study.model_copy(update={"model": model, "tasks": tasks})
 
 
-def _placed(source: str, base: Path, assets: str | Path | None) -> str:
+def as_file(study: StudyConfig) -> str:
+    """What `read_study` reads this study from: a file's text, without what is as it is by default."""
+    told = study.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+    sections = {name: own for name, own in told.items() if isinstance(own, dict)}
+    lines = [_line(name, own) for name, own in told.items() if name not in sections]
+    for name, section in sections.items():
+        lines += ["", f"[{name}]", *(_line(key, value) for key, value in section.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{name} = {{{', '.join(_line(key, own) for key, own in value.items())}}}"
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"  # which TOML reads alike
+
+
+def placed(source: str, base: Path, assets: str | Path | None = None) -> str:
     """A path from the file's folder or that of the assets; other names as they are."""
     if "{assets}" in source:
         if not assets:

@@ -34,7 +34,7 @@ from .work import REMEDY, Work
 def tune(work: Work) -> None:
     """Prompts of the trials that are tuned together; a rate that the first trial found serves the others."""
     trials: Sequence[int] = work.step.config["trials"]
-    config = TuneConfig.make(**work.step.config["tuning"])
+    config = TuneConfig.make(**work.step.config["tuning"] | {"trials": work.bench.study.tuning.trials})  # to be told
     lr = [_prompt(folder, 0).lr for folder in work.inputs.values()]
     task, checkpoint = limited(work.task, config), work.state / "trials.safetensors"
     made = tune_group(work.model, task, config, trials, lr[0] if lr else None, checkpoint, work.state.name)
