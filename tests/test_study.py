@@ -33,6 +33,7 @@ from skillneurons.files import unwritable
 from skillneurons.study import kinds
 from skillneurons.study.bench import Bench
 from skillneurons.study.config import EXPERIMENTS, read_study
+from skillneurons.study.doing import Outcome
 from skillneurons.study.kinds import KINDS, VERSIONS, Kind
 from skillneurons.study.local import Local
 from skillneurons.study.price import price
@@ -41,7 +42,7 @@ from skillneurons.study.result import StudyResult
 from skillneurons.study.settle import settle
 from skillneurons.study.store import Store
 from skillneurons.study.study import planned, run_study
-from skillneurons.study.work import Outcome, Work
+from skillneurons.study.work import Work
 from skillneurons.study.workers import beside, suited
 
 from .commands import files
@@ -186,7 +187,7 @@ def test_a_step_gives_the_same_bytes_under_newer_code(
     keys = store.studies()["small"]
     for step in ("score/three/0", "rank/three", "origins/three/hard-prompts", "tuned-adapter/three", "adapter/three"):
         store.withdraw(keys[step])
-    for name in ("finding.find.code", "study.work.code"):
+    for name in ("finding.find.code", "study.doing.code"):
         monkeypatch.setattr(f"skillneurons.{name}", lambda: "newer")
     for name in ("finding.find.version", "tuning.tuned.version"):
         monkeypatch.setattr(f"skillneurons.{name}", lambda _: "9.9")

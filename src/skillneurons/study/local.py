@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .bench import Bench
+from .doing import Outcome, do
 from .plan import Plan
 from .store import Store
-from .work import Outcome, do
 
 Tell = Callable[[Outcome], None]
 Engine = Callable[[Sequence[str], Tell], dict[str, Outcome]]

@@ -24,9 +24,9 @@ from ..config import Config
 from ..errors import SkillNeuronsError
 from .bench import Bench
 from .config import StudyConfig
+from .doing import Outcome, do
 from .plan import Plan
 from .store import Store
-from .work import Outcome, do
 
 if TYPE_CHECKING:
     from .local import Engine, Tell

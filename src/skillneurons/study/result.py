@@ -25,10 +25,10 @@ from rich.text import Text
 from ..errors import SkillNeuronsError
 from ..files import inside, read_json, replacing, write_json
 from .config import StudyConfig
+from .doing import Outcome
 from .drawing import Section
 from .plan import Plan
 from .store import Store
-from .work import Outcome
 
 NAME = "study.json"
 FORMAT = 1

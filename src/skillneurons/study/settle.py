@@ -10,10 +10,10 @@ from collections import Counter
 
 from ..errors import SkillNeuronsError
 from ..progress import progress, say
+from .doing import Outcome
 from .local import Engine
 from .plan import Plan
 from .store import Store
-from .work import Outcome
 
 WAITS = (0.3, 5.0)
 """Seconds after which steps that other processes were at are tried again: at first, and at most."""

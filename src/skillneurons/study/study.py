@@ -19,6 +19,7 @@ from ..progress import say
 from ..tuning.bitfit import suits
 from .bench import Bench
 from .config import read_study
+from .doing import Outcome
 from .draft import Sizes, draft
 from .kinds import VERSIONS
 from .local import Engine, Local
@@ -27,7 +28,6 @@ from .plan import Plan
 from .result import StudyResult, publish
 from .settle import OFTEN, broken, forget, settle
 from .store import Spoiled, Store
-from .work import Outcome
 from .workers import beside
 
 
