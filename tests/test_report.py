@@ -101,10 +101,12 @@ def test_a_sentence_tells_its_outcome(sentence: str, expected: str | None) -> No
 
 
 @pytest.mark.parametrize(
-    ("neurons", "reach", "expected"), [(0.9, 0.01, "holds"), (0.8, 0.01, "fails"), (0.86, 0.1, "open")]
+    ("neurons", "reach", "majority", "expected"),
+    [(0.9, 0.01, 0.5, "holds"), (0.8, 0.01, 0.5, "fails"), (0.86, 0.1, 0.5, "open"), (0.9, 0.01, 0.9, "open")],
 )
-def test_neurons_are_near_the_prompt_or_not(neurons: float, reach: float, expected: str) -> None:
+def test_neurons_are_near_the_prompt_or_not(neurons: float, reach: float, majority: float, expected: str) -> None:
     row = {"task": "some", "prompt": 0.9, "prompt_low": 0.89, "prompt_high": 0.91, "neurons": neurons}
+    row["majority"] = majority
     row |= {"neurons_low": neurons - reach, "neurons_high": neurons + reach}
     [found] = [own for own in told([], pd.DataFrame([row])) if own.claim.experiment == "findings"]
     assert [own for _, _, own in found.sentences] == [expected]

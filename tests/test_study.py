@@ -30,7 +30,7 @@ from skillneurons.evidence.curves import Curves
 from skillneurons.evidence.result import Evidence
 from skillneurons.evidence.selectivity import INDEX, Selectivity
 from skillneurons.files import unwritable
-from skillneurons.study import kinds
+from skillneurons.study import doing
 from skillneurons.study.bench import Bench
 from skillneurons.study.config import EXPERIMENTS, read_study
 from skillneurons.study.doing import Outcome
@@ -205,7 +205,7 @@ def test_a_trial_is_on_the_disk_once(few: Path) -> None:
 def test_a_second_time_nothing_is_computed(whole: tuple[Path, StudyResult], monkeypatch: pytest.MonkeyPatch) -> None:
     file, result = whole
     before = results(file.parent)
-    monkeypatch.setattr(kinds, "KINDS", {})
+    monkeypatch.setattr(doing, "KINDS", {})
     assert run(file).steps == result.steps and results(file.parent) == before
     assert price(file, store=file.parent / "store", rate=1).hours == 0
 
@@ -317,7 +317,7 @@ def test_a_step_that_fails_stops_only_what_needs_it(
     store = Store(tmp_path / "store")
     store.withdraw(store.studies()["small"]["choices/single"])
     store.withdraw(store.studies()["small"]["draw/choices"])
-    monkeypatch.setattr(kinds, "KINDS", {**KINDS, "choices": Kind(1, fails)})
+    monkeypatch.setattr(doing, "KINDS", {**KINDS, "choices": Kind(1, fails)})
     with pytest.raises(SystemExit) as ended:
         StudyCommand(file, tmp_path / "out", str(tmp_path / "store")).run()
     assert ended.value.code == 1
@@ -369,7 +369,7 @@ def test_a_step_without_room_ends_the_study(few: Path, tmp_path: Path, monkeypat
         raise unwritable(work.out / "choices.json", OSError(errno.ENOSPC, "No space left on device"))
 
     file = again(few, tmp_path)
-    monkeypatch.setattr(kinds, "KINDS", {**KINDS, "tune": Kind(1, full)})
+    monkeypatch.setattr(doing, "KINDS", {**KINDS, "tune": Kind(1, full)})
     with pytest.raises(SkillNeuronsError, match=r"cannot write .*choices\.json: No space left on device"):
         run(file)
 

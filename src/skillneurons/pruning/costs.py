@@ -121,7 +121,7 @@ class Costs(Evidence):
             name_rows(ax, names)
             ax.axvline(100 * self.about["majority"], color=FAINT, linestyle=":")
             ax.set_xlabel("accuracy on test, % (dotted: one answer for all)")
-            ax.set_title(f"{words(self.about['task'])}: pruned, with its share of the parameters")
+            ax.set_title(f"{words(self.about['task'])}: pruned (share of parameters)")
         return ax
 
     def screen(self) -> RenderableType:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..evidence.verdict import Outcome, judged, points, verdict
+from ..evidence.verdict import Outcome, judged, points, untold, verdict
 from ..study.drawing import Section
 
 NEAR = 0.05
@@ -105,7 +105,12 @@ def told(sections: Iterable[Section], findings: pd.DataFrame | None) -> list[Tol
 
 
 def _near(row: Mapping[Any, Any]) -> str:
-    """Whether a task's neurons answer as well as its prompt, to within `NEAR`."""
+    """Whether a task's neurons answer as well as its prompt, to within `NEAR`; untold where it has learned nothing."""
+    if row["prompt"] <= row["majority"]:
+        return untold(
+            f"the prompt does not beat the commonest label ({100 * row['prompt']:.1f} % against "
+            f"{100 * row['majority']:.1f} %). Tune for longer."
+        )
     difference = row["neurons"] - row["prompt"]
     low = difference - hypot(row["neurons"] - row["neurons_low"], row["prompt_high"] - row["prompt"])
     high = difference + hypot(row["neurons_high"] - row["neurons"], row["prompt"] - row["prompt_low"])

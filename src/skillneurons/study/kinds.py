@@ -77,6 +77,6 @@ KINDS: Mapping[str, Kind] = {
             work.model, *work.skills(), config=work.options(TransferConfig), out=work.state
         ).save(work.out),
     ),
-    "draw": Kind(2, draw),
+    "draw": Kind(3, draw),
 }  # fmt: skip
 VERSIONS: Mapping[str, int] = {name: kind.version for name, kind in KINDS.items()}
